@@ -1,0 +1,1 @@
+//! SDXL on candle: the whole public face is here.
