@@ -1,4 +1,14 @@
-//! The interface.
+//! Atelier's interface: the shell, the route table, the words both sides speak, and the port
+//! through which pages ask the server.
+
+pub mod account; // who asks
+pub mod admin; // devices, queue, users
+#[cfg(feature = "ssr")]
+pub mod backend; // the port: everything a page may ask
+pub mod error; // the only error that crosses the wire
+pub mod gallery; // a user's own images
+pub mod studio; // asking for an image, watching it appear
+
 use leptos::prelude::*;
 
 /// The root of every page.

@@ -1,1 +1,15 @@
-//! The server.
+//! Atelier's server. A guided tour, in the order a request meets the rooms:
+
+pub mod accounts; // users, passwords, sessions, tokens
+pub mod admin; // what administrators may ask
+pub mod config; // boot time: flags, environment
+pub mod db; // the SQLite pool, its pragmas and migrations
+pub mod devices; // what the probe found → what is used and why
+pub mod error; // which error is for which layer; constraint → words; logs once
+pub mod gallery; // images: rows, content-addressed files, PNG metadata
+pub mod generate;
+pub mod http; // every URL on one screen, and the thin front doors behind them
+pub mod jobs; // limits, fairness, the queue, the supervisor and the worker process
+pub mod models; // weights on disk, and the embedded demo model
+pub mod startup; // Application::build(config): the only place where parts are joined
+pub mod telemetry; // logs // `atelier generate`: the engine with no server or database

@@ -1,0 +1,122 @@
+//! Who asks: wire types and server functions for accounts, sessions and API tokens.
+
+use serde::{Deserialize, Serialize};
+
+/// A user's row id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(pub i64);
+
+/// What a user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything, the admin page included.
+    Admin,
+    /// Generate images and keep them.
+    Member,
+    /// Look at own images; generate nothing.
+    Viewer,
+}
+
+impl Role {
+    /// The word in the database and on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Member => "member",
+            Self::Viewer => "viewer",
+        }
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "admin" => Ok(Self::Admin),
+            "member" => Ok(Self::Member),
+            "viewer" => Ok(Self::Viewer),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Who asks. Every method on a user's data takes one first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Viewer {
+    /// The user's id.
+    pub id: UserId,
+    /// The sign-in name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+impl Viewer {
+    /// Whether the admin page is open to them.
+    pub fn is_admin(&self) -> bool {
+        self.role == Role::Admin
+    }
+}
+
+/// A name and a password, as typed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Credentials {
+    /// The sign-in name; letter case does not matter.
+    pub name: String,
+    /// The password in clear; never logged, never stored.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One signed-in browser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSummary {
+    /// An id that can be shown (not the secret).
+    pub id: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds, at most five minutes stale.
+    pub last_seen_at: i64,
+    /// The browser's `User-Agent`, shortened.
+    pub user_agent: String,
+    /// The address it signed in from.
+    pub address: String,
+    /// Whether this is the session that asks.
+    pub current: bool,
+}
+
+/// An API token as listed: without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenSummary {
+    /// Row id.
+    pub id: i64,
+    /// The name its owner gave it.
+    pub name: String,
+    /// The secret's first characters, to tell tokens apart.
+    pub prefix: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds; never when absent.
+    pub expires_at: Option<i64>,
+    /// Unix milliseconds; not used yet when absent.
+    pub last_used_at: Option<i64>,
+}
+
+/// A freshly made token: the only time its secret is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewToken {
+    /// What the list will show.
+    pub summary: TokenSummary,
+    /// The secret, `atl_…`.
+    pub secret: String,
+}

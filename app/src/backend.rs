@@ -1,0 +1,160 @@
+//! The port: everything a page may ask of the server. `server` implements it; pages and their
+//! server functions know nothing else, so an SQL edit rebuilds no view.
+//!
+//! One closure in the server provides three things as leptos context for pages, server functions
+//! and the fallback alike: a [`Backend`], a [`Client`], and an `Option<Viewer>`.
+
+use crate::account::{Credentials, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer};
+use crate::admin::{DevicesReport, QueueRow, UserRow};
+use crate::error::AppError;
+use crate::gallery::{GalleryPage, ImageDetail, ImageId};
+use crate::studio::{DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// What every method answers.
+pub type Answer<T> = Result<T, AppError>;
+
+/// Where a request came from, as far as the server can tell.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// The address, after trusted proxies.
+    pub address: String,
+    /// The `User-Agent`, shortened to 200 characters.
+    pub user_agent: String,
+    /// The session cookie's secret, where one came along and is alive.
+    pub session: Option<SessionSecret>,
+}
+
+/// A session's secret as the cookie carries it. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionSecret(pub String);
+
+impl std::fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionSecret(…)")
+    }
+}
+
+/// A success that changes the cookie.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// Who signed in.
+    pub viewer: Viewer,
+    /// The value of the `Set-Cookie` header to answer with.
+    pub set_cookie: String,
+}
+
+/// Accounts, sessions and tokens.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Whether the server is empty and waits for its first administrator.
+    async fn needs_setup(&self) -> Answer<bool>;
+    /// Makes the first administrator; `code` is the one-time code from the log.
+    async fn create_first_admin(
+        &self,
+        code: &str,
+        credentials: Credentials,
+        client: &Client,
+    ) -> Answer<SignedIn>;
+    /// Opens a session. A wrong name and a wrong password are the same error, at the same speed.
+    async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<SignedIn>;
+    /// Ends the asking session; answers the `Set-Cookie` value that clears the cookie.
+    async fn sign_out(&self, client: &Client) -> Answer<String>;
+    /// Changes the password; every other session ends, the asking one gets a new cookie.
+    async fn change_password(
+        &self,
+        viewer: &Viewer,
+        current: &str,
+        new: &str,
+        client: &Client,
+    ) -> Answer<SignedIn>;
+    /// The viewer's signed-in browsers, newest first.
+    async fn list_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<Vec<SessionSummary>>;
+    /// Signs one of the viewer's browsers out.
+    async fn revoke_session(&self, viewer: &Viewer, id: &str) -> Answer<()>;
+    /// Makes an API token; `expires_in_days` absent = never expires.
+    async fn create_token(
+        &self,
+        viewer: &Viewer,
+        name: &str,
+        expires_in_days: Option<u32>,
+    ) -> Answer<NewToken>;
+    /// The viewer's tokens, newest first.
+    async fn list_tokens(&self, viewer: &Viewer) -> Answer<Vec<TokenSummary>>;
+    /// Ends one of the viewer's tokens at once.
+    async fn revoke_token(&self, viewer: &Viewer, id: i64) -> Answer<()>;
+}
+
+/// The studio's side of the queue.
+#[async_trait]
+pub trait Jobs: Send + Sync {
+    /// Checks the request, fills defaults in and queues it durably before answering.
+    async fn submit(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<JobView>;
+    /// The viewer's jobs that are queued or running (oldest first), then those that ended in the
+    /// last ten minutes without an image (failed, cancelled).
+    async fn list_active(&self, viewer: &Viewer) -> Answer<Vec<JobView>>;
+    /// One of the viewer's jobs.
+    async fn job(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView>;
+    /// Stops one of the viewer's jobs; a job that ended already is answered as it is.
+    async fn cancel(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView>;
+    /// When such a request would start and how long it would take.
+    async fn estimate(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<Estimate>;
+    /// The models that can be asked for, the default first.
+    async fn list_models(&self, viewer: &Viewer) -> Answer<Vec<ModelSummary>>;
+    /// The device in one line.
+    async fn device_badge(&self, viewer: &Viewer) -> Answer<DeviceBadge>;
+}
+
+/// A user's own images.
+#[async_trait]
+pub trait Gallery: Send + Sync {
+    /// One page, newest first; `after` is the previous page's `next`.
+    async fn list_images(
+        &self,
+        viewer: &Viewer,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<GalleryPage>;
+    /// One image with everything known about it.
+    async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail>;
+    /// Deletes an image: row at once, file once nothing refers to it.
+    async fn delete_image(&self, viewer: &Viewer, id: &ImageId) -> Answer<()>;
+}
+
+/// What only administrators may ask; each method refuses anybody else with `Forbidden`.
+#[async_trait]
+pub trait Admin: Send + Sync {
+    /// Devices: what was found, tried, used, and why.
+    async fn devices(&self, viewer: &Viewer) -> Answer<DevicesReport>;
+    /// Runs the probe again and answers its result.
+    async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport>;
+    /// Everybody's queued and running jobs, and the last twenty that ended.
+    async fn queue(&self, viewer: &Viewer) -> Answer<Vec<QueueRow>>;
+    /// Stops anybody's job.
+    async fn cancel_job(&self, viewer: &Viewer, id: &JobId) -> Answer<()>;
+    /// Everybody.
+    async fn list_users(&self, viewer: &Viewer) -> Answer<Vec<UserRow>>;
+    /// Makes a user with a first password.
+    async fn create_user(
+        &self,
+        viewer: &Viewer,
+        credentials: Credentials,
+        role: Role,
+    ) -> Answer<UserRow>;
+    /// Closes or opens sign-in; closing ends sessions and tokens at once. Nobody can close themselves out.
+    async fn set_user_disabled(&self, viewer: &Viewer, id: UserId, disabled: bool) -> Answer<()>;
+}
+
+/// The whole port, cheap to clone.
+#[derive(Clone)]
+pub struct Backend {
+    /// Accounts, sessions and tokens.
+    pub accounts: Arc<dyn Accounts>,
+    /// The studio's side of the queue.
+    pub jobs: Arc<dyn Jobs>,
+    /// A user's own images.
+    pub gallery: Arc<dyn Gallery>,
+    /// What only administrators may ask.
+    pub admin: Arc<dyn Admin>,
+}

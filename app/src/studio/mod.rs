@@ -1,0 +1,175 @@
+//! The studio: wire types and server functions for asking for an image and watching it appear.
+
+use serde::{Deserialize, Serialize};
+
+/// A job's id: a UUIDv7 in text, so ids sort by time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub String);
+
+/// What a person asks for. Absent fields take the model's defaults; the same shape is the body of
+/// `POST /api/generate-image`, where unknown fields are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GenerationRequest {
+    /// What to draw; 1 to 10 000 characters.
+    pub prompt: String,
+    /// What to keep out. Absent differs from empty: absent means zeroed conditioning in SDXL.
+    pub negative_prompt: Option<String>,
+    /// Denoising steps, 1 to 150 (the model's default when absent).
+    pub num_inference_steps: Option<u32>,
+    /// Classifier-free guidance; 1.0 or less turns it off.
+    pub guidance_scale: Option<f64>,
+    /// Pixels; a multiple of 8.
+    pub width: Option<u32>,
+    /// Pixels; a multiple of 8.
+    pub height: Option<u32>,
+    /// Random when absent. The same seed gives the same image.
+    pub seed: Option<u64>,
+    /// A scheduler's name; the model's own when absent.
+    pub scheduler: Option<String>,
+    /// A model's name; the server's default when absent.
+    pub model: Option<String>,
+}
+
+/// A request after defaults and the seed were filled in: everything needed to make the image again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// What to draw.
+    pub prompt: String,
+    /// What to keep out, if given.
+    pub negative_prompt: Option<String>,
+    /// Denoising steps.
+    pub num_inference_steps: u32,
+    /// Classifier-free guidance.
+    pub guidance_scale: f64,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// The seed that was used.
+    pub seed: u64,
+    /// The scheduler asked for; `None` is the model's own.
+    pub scheduler: Option<String>,
+    /// The model's name.
+    pub model: String,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Waiting for a worker.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// There is an image.
+    Done,
+    /// Given up; `error` says why.
+    Failed,
+    /// Stopped by its owner.
+    Cancelled,
+}
+
+impl JobState {
+    /// Whether nothing more will happen to it.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A job as its owner sees it, in lists and in the live stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// Where it stands.
+    pub state: JobState,
+    /// What was asked for.
+    pub settings: Settings,
+    /// Jobs that go first, while queued (0 = next).
+    pub position: Option<u32>,
+    /// What the worker does now: "loading model", "encoding prompt", "denoising", "decoding", "saving".
+    pub phase: Option<String>,
+    /// Finished denoising steps.
+    pub step: u32,
+    /// All denoising steps.
+    pub steps: u32,
+    /// Estimated seconds until the image is there, from measured speed.
+    pub seconds_left: Option<f64>,
+    /// The latent preview as a `data:image/…` address.
+    pub preview: Option<String>,
+    /// The result, once done.
+    pub image_id: Option<String>,
+    /// Why it failed, in words for its owner.
+    pub error: Option<String>,
+    /// Which attempt runs or ran last (1 = first).
+    pub attempt: u32,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds.
+    pub finished_at: Option<i64>,
+}
+
+/// One message of the live stream `GET /api/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum LiveEvent {
+    /// Sent first: every job of the viewer that is queued or running, oldest first.
+    Snapshot {
+        /// The jobs.
+        jobs: Vec<JobView>,
+    },
+    /// One job changed.
+    Job {
+        /// The job as it is now.
+        job: Box<JobView>,
+    },
+}
+
+/// What to expect, shown before submitting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Seconds until a worker takes it; `None` while nothing was measured yet.
+    pub starts_in_s: Option<f64>,
+    /// Seconds the image takes; `None` while nothing was measured yet.
+    pub takes_s: Option<f64>,
+}
+
+/// A model that can be asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelSummary {
+    /// The name that requests use, e.g. `demo`.
+    pub name: String,
+    /// A sentence for people.
+    pub description: String,
+    /// Pixels.
+    pub default_width: u32,
+    /// Pixels.
+    pub default_height: u32,
+    /// Steps used when a request names none.
+    pub default_steps: u32,
+    /// Guidance used when a request names none.
+    pub default_guidance_scale: f64,
+    /// Width and height must be multiples of this.
+    pub size_multiple: u32,
+    /// Largest width and height in pixels.
+    pub max_side: u32,
+    /// Schedulers that can be named.
+    pub schedulers: Vec<String>,
+    /// Whether it is the one used when a request names none.
+    pub is_default: bool,
+    /// Prompts that suit it, for empty states.
+    pub example_prompts: Vec<String>,
+}
+
+/// The device in one line, for the badge every user sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceBadge {
+    /// E.g. "CPU · 2 cores · f32".
+    pub label: String,
+    /// Whether this is a fallback (a GPU exists or was asked for but is not used).
+    pub degraded: bool,
+    /// Why, in a sentence, when it is.
+    pub reason: Option<String>,
+}
