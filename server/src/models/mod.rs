@@ -1,1 +1,348 @@
-//! (being written)
+//! Models: weights on disk under the names that requests use, and what each name's defaults are.
+//!
+//! A request becomes [`Settings`] here, once: defaults filled in, the seed drawn, everything
+//! checked against the model. Only configs are read; weights are the worker's.
+
+pub mod demo; // the small SDXL inside the binary
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use atelier_app::error::AppError;
+use atelier_app::studio::{GenerationRequest, ModelSummary, Settings};
+use atelier_engine::{EngineError, GenerateRequest, ModelDescription, inspect};
+use serde::Deserialize;
+
+/// Most steps that a request to the server may ask for; the engine itself allows more.
+pub const MAX_STEPS: u32 = 150;
+
+/// A model that can be asked for.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its diffusers folder.
+    pub folder: PathBuf,
+    /// What its configs say.
+    pub description: ModelDescription,
+    /// What a page shows, name and defaults included.
+    pub summary: ModelSummary,
+}
+
+/// Every model of this server, the default first.
+#[derive(Clone, Debug)]
+pub struct Models {
+    models: Vec<Model>,
+}
+
+/// The models cannot be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// The demo model could not be unpacked.
+    #[error("the demo model cannot be unpacked into {}: {source}", folder.display())]
+    Unpack {
+        /// Where to.
+        folder: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// There is nothing to generate with.
+    #[error(
+        "there is no model to generate with: this build carries no demo model, and no folder named by \
+         --model NAME=DIR or lying in {} can be used{reasons}", folder.display()
+    )]
+    None {
+        /// The folder that was looked through.
+        folder: PathBuf,
+        /// What was wrong with each folder that was found.
+        reasons: String,
+    },
+}
+
+/// What a model's folder may say about itself in `atelier.json`; every field may be left out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct About {
+    description: Option<String>,
+    default_width: Option<u32>,
+    default_height: Option<u32>,
+    #[serde(alias = "num_inference_steps")]
+    default_steps: Option<u32>,
+    #[serde(alias = "guidance_scale")]
+    default_guidance_scale: Option<f64>,
+    max_side: Option<u32>,
+    example_prompts: Option<Vec<String>>,
+}
+
+impl Models {
+    /// Makes the models of `data_dir` ready: the demo model unpacked, every folder in
+    /// `data_dir/models` that holds a `model_index.json`, and the folders `named` on the command
+    /// line (NAME, DIR), of which the first becomes the default. A folder that cannot be used is
+    /// logged with its reason and left out.
+    ///
+    /// # Errors
+    /// [`ModelsError`] where the demo model cannot be unpacked or no model is left.
+    pub fn open(data_dir: &Path, named: &[(String, PathBuf)]) -> Result<Self, ModelsError> {
+        let models_dir = data_dir.join("models");
+        let demo = demo::unpack(&models_dir).map_err(|source| ModelsError::Unpack {
+            folder: models_dir.clone(),
+            source,
+        })?;
+        // Named ones first: what the operator typed wins over what happens to lie there.
+        let mut folders: Vec<(String, PathBuf)> = named.to_vec();
+        folders.extend(demo.map(|folder| (demo::NAME.to_owned(), folder)));
+        folders.extend(sub_folders(&models_dir));
+
+        let mut models: Vec<Model> = Vec::new();
+        let mut reasons = String::new();
+        for (name, folder) in folders {
+            if models.iter().any(|model| model.summary.name == name) {
+                tracing::warn!(model = name, folder = %folder.display(), "a model of this name is there already; this folder is not used");
+                continue;
+            }
+            match Model::open(&name, &folder) {
+                Ok(model) => models.push(model),
+                Err(error) => {
+                    tracing::warn!(model = name, %error, "a model folder cannot be used");
+                    reasons.push_str(&format!("; {error}"));
+                }
+            }
+        }
+        let Some(first) = models.first_mut() else {
+            return Err(ModelsError::None {
+                folder: models_dir,
+                reasons,
+            });
+        };
+        first.summary.is_default = true;
+        Ok(Self { models })
+    }
+
+    /// All of them, the default first.
+    pub fn all(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// What a page shows of each, the default first.
+    pub fn summaries(&self) -> Vec<ModelSummary> {
+        self.models
+            .iter()
+            .map(|model| model.summary.clone())
+            .collect()
+    }
+
+    /// The model of a name; the default for `None`.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] on `model`, listing the names there are.
+    pub fn find(&self, name: Option<&str>) -> Result<&Model, AppError> {
+        let found = match name {
+            None => self.models.first(),
+            Some(name) => self.models.iter().find(|model| model.summary.name == name),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self
+                .models
+                .iter()
+                .map(|m| m.summary.name.as_str())
+                .collect();
+            let asked: String = name.unwrap_or_default().chars().take(64).collect();
+            AppError::invalid(
+                "model",
+                format!(
+                    "There is no model “{asked}”. Choose one of: {}.",
+                    names.join(", ")
+                ),
+            )
+        })
+    }
+
+    /// Turns a request into settings that can be run: the model found, its defaults filled in, a
+    /// seed drawn where none was given, and everything checked.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] naming the field.
+    pub fn settle(&self, request: GenerationRequest) -> Result<Settings, AppError> {
+        self.find(request.model.as_deref())?.settle(request)
+    }
+}
+
+impl Model {
+    /// Reads a folder's configs.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] naming the file and the reason.
+    pub fn open(name: &str, folder: &Path) -> Result<Self, EngineError> {
+        let description = inspect(folder)?;
+        let about = About::read(folder)?;
+        let summary = about.summary(name, &description);
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            description,
+            summary,
+        })
+    }
+
+    /// As [`Models::settle`], for this model whatever name the request has.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] naming the field.
+    pub fn settle(&self, request: GenerationRequest) -> Result<Settings, AppError> {
+        let summary = &self.summary;
+        let settings = Settings {
+            prompt: request.prompt,
+            negative_prompt: request.negative_prompt,
+            num_inference_steps: request.num_inference_steps.unwrap_or(summary.default_steps),
+            guidance_scale: request
+                .guidance_scale
+                .unwrap_or(summary.default_guidance_scale),
+            width: request.width.unwrap_or(summary.default_width),
+            height: request.height.unwrap_or(summary.default_height),
+            seed: request.seed.unwrap_or_else(random_seed),
+            scheduler: request.scheduler,
+            model: summary.name.clone(),
+        };
+        if settings.num_inference_steps > MAX_STEPS {
+            return Err(AppError::invalid(
+                "num_inference_steps",
+                format!(
+                    "num_inference_steps is {}; give a number from 1 to {MAX_STEPS}",
+                    settings.num_inference_steps
+                ),
+            ));
+        }
+        for (field, side) in [("width", settings.width), ("height", settings.height)] {
+            if side > summary.max_side {
+                return Err(AppError::invalid(
+                    field,
+                    format!(
+                        "{field} is {side}; the model “{}” makes at most {} pixels",
+                        summary.name, summary.max_side
+                    ),
+                ));
+            }
+        }
+        engine_request(&settings)
+            .validate(&self.description)
+            .map_err(|error| match error {
+                EngineError::InvalidRequest { field, message } => {
+                    AppError::invalid(field, format!("{field} {message}"))
+                }
+                other => AppError::invalid("model", other.to_string()),
+            })?;
+        Ok(settings)
+    }
+}
+
+/// The settings in the engine's words; previews are off.
+pub fn engine_request(settings: &Settings) -> GenerateRequest {
+    GenerateRequest {
+        prompt: settings.prompt.clone(),
+        negative_prompt: settings.negative_prompt.clone(),
+        width: settings.width,
+        height: settings.height,
+        num_inference_steps: settings.num_inference_steps,
+        guidance_scale: settings.guidance_scale,
+        seed: settings.seed,
+        scheduler: settings.scheduler.clone(),
+        previews: false,
+    }
+}
+
+/// A seed for a request that names none. 32 bits, because torch's CPU generator takes no more from
+/// a seed, and because every JSON reader keeps such a number exact.
+pub fn random_seed() -> u64 {
+    u64::from(rand::random::<u32>())
+}
+
+impl About {
+    fn read(folder: &Path) -> Result<Self, EngineError> {
+        let path = folder.join("atelier.json");
+        let unusable = |message: String| EngineError::Model {
+            path: path.clone(),
+            message,
+        };
+        match fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(unusable(error.to_string())),
+        }
+    }
+
+    fn summary(self, name: &str, description: &ModelDescription) -> ModelSummary {
+        let demo = name == demo::NAME;
+        let strings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+        ModelSummary {
+            name: name.to_owned(),
+            description: self.description.unwrap_or_else(|| {
+                if demo {
+                    "A tiny model for trying things out: coloured shapes on a coloured background."
+                        .into()
+                } else {
+                    described(description)
+                }
+            }),
+            default_width: self.default_width.unwrap_or(description.default_width),
+            default_height: self.default_height.unwrap_or(description.default_height),
+            default_steps: self.default_steps.unwrap_or(if demo { 20 } else { 30 }),
+            default_guidance_scale: self.default_guidance_scale.unwrap_or(5.0),
+            size_multiple: description.size_multiple,
+            max_side: self.max_side.unwrap_or(if demo { 256 } else { 2048 }),
+            schedulers: description.schedulers.clone(),
+            is_default: false,
+            example_prompts: self.example_prompts.unwrap_or_else(|| {
+                if demo {
+                    strings(&[
+                        "a red circle on a blue background",
+                        "a small yellow star on a black background",
+                        "a green square beside a red triangle on a white background",
+                        "a white circle above a purple square on a gray background",
+                    ])
+                } else {
+                    strings(&[
+                        "a lighthouse on a cliff at dusk, long exposure, film photograph",
+                        "a still life of pears and a copper jug, oil on canvas",
+                        "a red fox curled up in fresh snow, soft morning light",
+                    ])
+                }
+            }),
+        }
+    }
+}
+
+/// A model of the operator's own in one sentence, from what its files say.
+fn described(description: &ModelDescription) -> String {
+    let size = format!(
+        "{}×{}",
+        description.default_width, description.default_height
+    );
+    match description.parameters {
+        Some(count) if count >= 100_000_000 => format!(
+            "SDXL for {size} images, {:.1} billion weights in {}.",
+            count as f64 / 1e9,
+            description.stored_dtype
+        ),
+        Some(count) => format!(
+            "SDXL for {size} images, {:.1} million weights in {}.",
+            count as f64 / 1e6,
+            description.stored_dtype
+        ),
+        None => format!("SDXL for {size} images."),
+    }
+}
+
+/// The folders in `models_dir` that hold a pipeline, by name.
+fn sub_folders(models_dir: &Path) -> BTreeMap<String, PathBuf> {
+    let Ok(entries) = fs::read_dir(models_dir) else {
+        return BTreeMap::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?.to_owned();
+            let ours = name.starts_with('.') || demo::is_unpacked_demo(&path);
+            (!ours && path.join("model_index.json").is_file()).then_some((name, path))
+        })
+        .collect()
+}

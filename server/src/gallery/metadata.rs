@@ -1,0 +1,360 @@
+//! What a PNG says about itself: the `parameters` chunk that A1111, Civitai and other galleries
+//! read, and our own `atelier` chunk with device, data type and timings in JSON.
+
+use atelier_app::gallery::PhaseTimings;
+use atelier_app::studio::Settings;
+use image::RgbImage;
+use png::{BitDepth, ColorType, Compression, Encoder, Filter};
+use serde::{Deserialize, Serialize};
+
+/// The keyword of the chunk in A1111's format.
+pub const PARAMETERS: &str = "parameters";
+/// The keyword of our own chunk: [`Provenance`] in JSON.
+pub const ATELIER: &str = "atelier";
+
+/// How an image came about, besides what was asked for. Kept with its row and in its file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The scheduler that really ran, by its diffusers class name without `Scheduler`.
+    pub scheduler: String,
+    /// The device that made it, e.g. `cpu`.
+    pub device: String,
+    /// The number format it was computed in, e.g. `f32`.
+    pub dtype: String,
+    /// Why not the GPU, where there was a reason.
+    #[serde(default)]
+    pub fallback_reason: Option<String>,
+    /// How long each part took.
+    pub timings: PhaseTimings,
+    /// Seconds of each denoising step.
+    #[serde(default)]
+    pub step_s: Vec<f64>,
+    /// Remarks of the engine, e.g. which words were cut.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// The version of Atelier that made it.
+    pub version: String,
+}
+
+impl Facts {
+    /// This program's version, for [`Facts::version`].
+    pub const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+    /// The middle one of the steps' seconds: a single slow step does not move it.
+    pub fn typical_step_s(&self) -> Option<f64> {
+        let mut steps = self.step_s.clone();
+        steps.sort_by(f64::total_cmp);
+        steps.get(steps.len() / 2).copied()
+    }
+}
+
+/// The contents of the `atelier` chunk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Everything needed to make the image again.
+    pub settings: Settings,
+    /// How it came about.
+    #[serde(flatten)]
+    pub facts: Facts,
+}
+
+/// A PNG could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The encoder refused.
+    #[error("the PNG could not be written: {0}")]
+    Encode(#[from] png::EncodingError),
+    /// The file is not a PNG that can be read.
+    #[error("the PNG could not be read: {0}")]
+    Decode(#[from] png::DecodingError),
+    /// The facts hold a number that JSON cannot carry.
+    #[error("the PNG's metadata could not be written: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Encodes an image with both chunks. The same arguments give the same bytes.
+///
+/// # Errors
+/// [`MetadataError::Encode`] for an image without pixels.
+pub fn write_png(
+    image: &RgbImage,
+    settings: &Settings,
+    facts: &Facts,
+) -> Result<Vec<u8>, MetadataError> {
+    let provenance = serde_json::to_string(&Provenance {
+        settings: settings.clone(),
+        facts: facts.clone(),
+    })?;
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, image.width(), image.height());
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    // Stated rather than left to the crate's defaults, so that an update does not move the bytes.
+    encoder.set_compression(Compression::Balanced);
+    encoder.set_filter(Filter::Adaptive);
+    for (keyword, text) in [
+        (PARAMETERS, parameters(settings, facts)),
+        (ATELIER, provenance),
+    ] {
+        // tEXt is Latin-1 and read everywhere; iTXt is UTF-8 and read by whoever reads prompts.
+        if text.chars().all(|c| u32::from(c) <= 0xff) {
+            encoder.add_text_chunk(keyword.into(), text)?;
+        } else {
+            encoder.add_itxt_chunk(keyword.into(), text)?;
+        }
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(image.as_raw())?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// Every text chunk of a PNG as (keyword, text), whichever of the three kinds it is.
+///
+/// # Errors
+/// [`MetadataError::Decode`].
+pub fn read_png_text(bytes: &[u8]) -> Result<Vec<(String, String)>, MetadataError> {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info()?;
+    // Text may stand behind the pixels too.
+    reader.finish()?;
+    let info = reader.info();
+    let mut found = Vec::new();
+    for chunk in &info.uncompressed_latin1_text {
+        found.push((chunk.keyword.clone(), chunk.text.clone()));
+    }
+    for chunk in &info.compressed_latin1_text {
+        found.push((chunk.keyword.clone(), chunk.get_text()?));
+    }
+    for chunk in &info.utf8_text {
+        found.push((chunk.keyword.clone(), chunk.get_text()?));
+    }
+    Ok(found)
+}
+
+/// The text that A1111 writes: the prompt, the negative prompt, and one line of facts.
+pub fn parameters(settings: &Settings, facts: &Facts) -> String {
+    let mut text = printable(&settings.prompt);
+    if let Some(negative_prompt) = settings.negative_prompt.as_deref()
+        && !negative_prompt.is_empty()
+    {
+        text.push_str("\nNegative prompt: ");
+        text.push_str(&printable(negative_prompt));
+    }
+    let (sampler, schedule) = sampler_name(&facts.scheduler);
+    let line = [
+        ("Steps", settings.num_inference_steps.to_string()),
+        ("Sampler", sampler),
+        ("Schedule type", schedule.into()),
+        ("CFG scale", settings.guidance_scale.to_string()),
+        ("Seed", settings.seed.to_string()),
+        ("Size", format!("{}x{}", settings.width, settings.height)),
+        ("Model", settings.model.clone()),
+        ("RNG", "CPU".into()),
+        ("Version", format!("Atelier {}", facts.version)),
+    ]
+    .map(|(key, value)| format!("{key}: {}", quoted(&value)))
+    .join(", ");
+    text.push('\n');
+    text.push_str(&line);
+    text
+}
+
+/// A value as A1111 writes it: in JSON quotes where it holds a separator.
+fn quoted(value: &str) -> String {
+    let value = printable(value);
+    if value.contains([',', '\n', ':', '"']) {
+        serde_json::Value::String(value).to_string()
+    } else {
+        value
+    }
+}
+
+/// Text chunks cannot carry NUL, and readers stumble over other control characters.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => ' ',
+            c => c,
+        })
+        .collect()
+}
+
+/// A1111's names for a scheduler: (sampler, schedule type).
+fn sampler_name(scheduler: &str) -> (String, &'static str) {
+    let name = scheduler.to_ascii_lowercase();
+    let schedule = match name.as_str() {
+        name if name.contains("karras") => "Karras",
+        name if name.contains("exponential") => "Exponential",
+        _ => "Automatic",
+    };
+    let known = [
+        ("eulerancestral", "Euler a"),
+        ("euler_a", "Euler a"),
+        ("euler", "Euler"),
+        ("sde", "DPM++ 2M SDE"),
+        ("dpmsolvermultistep", "DPM++ 2M"),
+        ("dpmpp_2m", "DPM++ 2M"),
+        ("heun", "Heun"),
+        ("ddim", "DDIM"),
+        ("unipc", "UniPC"),
+        ("lms", "LMS"),
+        ("lcm", "LCM"),
+    ];
+    let sampler = known
+        .iter()
+        .find(|(part, _)| name.contains(part))
+        .map_or_else(|| scheduler.to_owned(), |(_, sampler)| (*sampler).into());
+    (sampler, schedule)
+}
+
+/// The colour most of an image is in, as `#rrggbb`: the mean of the fullest cell of a coarse
+/// colour cube. Shown in the image's place until its file arrives.
+pub fn dominant_colour(image: &RgbImage) -> String {
+    /// Per cell: pixels, and the sums of red, green and blue.
+    type Cell = [u64; 4];
+    let mut cells = vec![[0_u64; 4] as Cell; 512];
+    for pixel in image.pixels() {
+        let [r, g, b] = pixel.0;
+        let index = (usize::from(r >> 5) << 6) | (usize::from(g >> 5) << 3) | usize::from(b >> 5);
+        let cell = &mut cells[index];
+        cell[0] += 1;
+        cell[1] += u64::from(r);
+        cell[2] += u64::from(g);
+        cell[3] += u64::from(b);
+    }
+    // The first of equally full cells, so that the answer does not depend on the search's order.
+    let mut fullest: Cell = [0; 4];
+    for cell in cells {
+        if cell[0] > fullest[0] {
+            fullest = cell;
+        }
+    }
+    let [count, r, g, b] = fullest;
+    let mean = |sum: u64| (sum + count / 2).checked_div(count).unwrap_or(128);
+    format!("#{:02x}{:02x}{:02x}", mean(r), mean(g), mean(b))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            prompt: "a red circle, on a blue background".into(),
+            negative_prompt: Some("blurry".into()),
+            num_inference_steps: 20,
+            guidance_scale: 7.0,
+            width: 4,
+            height: 2,
+            seed: 4_294_967_295,
+            scheduler: None,
+            model: "demo".into(),
+        }
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            scheduler: "EulerDiscrete".into(),
+            device: "cpu".into(),
+            dtype: "f32".into(),
+            fallback_reason: None,
+            timings: PhaseTimings {
+                denoising_s: 1.5,
+                total_s: 2.25,
+                ..PhaseTimings::default()
+            },
+            step_s: vec![0.5, 0.25, 0.75],
+            notes: vec![],
+            version: "0.1.0".into(),
+        }
+    }
+
+    fn image() -> RgbImage {
+        RgbImage::from_fn(4, 2, |x, y| image::Rgb([x as u8 * 60, y as u8 * 200, 7]))
+    }
+
+    fn text(bytes: &[u8], keyword: &str) -> String {
+        let all = read_png_text(bytes).unwrap();
+        all.into_iter().find(|(key, _)| key == keyword).unwrap().1
+    }
+
+    fn has_chunk(bytes: &[u8], kind: &[u8; 4]) -> bool {
+        bytes.windows(4).any(|window| window == kind)
+    }
+
+    #[test]
+    fn the_parameters_chunk_is_what_a1111_writes() {
+        let bytes = write_png(&image(), &settings(), &facts()).unwrap();
+        insta::assert_snapshot!(text(&bytes, PARAMETERS), @r"
+        a red circle, on a blue background
+        Negative prompt: blurry
+        Steps: 20, Sampler: Euler, Schedule type: Automatic, CFG scale: 7, Seed: 4294967295, Size: 4x2, Model: demo, RNG: CPU, Version: Atelier 0.1.0
+        ");
+        assert!(has_chunk(&bytes, b"tEXt") && !has_chunk(&bytes, b"iTXt"));
+    }
+
+    #[test]
+    fn values_with_separators_are_quoted_and_no_negative_prompt_is_no_line() {
+        let settings = Settings {
+            negative_prompt: None,
+            guidance_scale: 5.5,
+            model: "mine, v2: \"best\"".into(),
+            ..settings()
+        };
+        let text = parameters(&settings, &facts());
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("CFG scale: 5.5, "), "{text}");
+        assert!(
+            text.contains(r#"Model: "mine, v2: \"best\"", RNG"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn any_prompt_survives_exactly_in_our_chunk() {
+        for prompt in [
+            "naïve café",
+            "ein Bär 🐻 am See – 日本",
+            "a\0b\u{7}c\nd",
+            "\"}{, : \\",
+        ] {
+            let settings = Settings {
+                prompt: prompt.into(),
+                ..settings()
+            };
+            let bytes = write_png(&image(), &settings, &facts()).unwrap();
+            let back: Provenance = serde_json::from_str(&text(&bytes, ATELIER)).unwrap();
+            assert_eq!(back.settings, settings);
+            assert_eq!(back.facts, facts());
+            assert!(text(&bytes, PARAMETERS).starts_with(&printable(prompt)));
+            let latin1 = prompt.chars().all(|c| u32::from(c) <= 0xff);
+            assert_eq!(has_chunk(&bytes, b"iTXt"), !latin1, "{prompt}");
+        }
+    }
+
+    #[test]
+    fn pixels_come_back_exactly_and_bytes_are_reproducible() {
+        let bytes = write_png(&image(), &settings(), &facts()).unwrap();
+        assert_eq!(bytes, write_png(&image(), &settings(), &facts()).unwrap());
+        let decoded = image::load_from_memory_with_format(&bytes, image::ImageFormat::Png).unwrap();
+        assert_eq!(decoded.color(), image::ColorType::Rgb8);
+        assert_eq!(decoded.into_rgb8(), image());
+        assert!(write_png(&RgbImage::new(0, 0), &settings(), &facts()).is_err());
+        assert!(read_png_text(&bytes[..40]).is_err());
+    }
+
+    #[test]
+    fn the_dominant_colour_is_the_background_not_the_average() {
+        let image = RgbImage::from_fn(10, 10, |x, y| {
+            if x < 3 && y < 3 {
+                image::Rgb([255, 0, 0])
+            } else {
+                image::Rgb([10, 20 + (y % 2) as u8, 250])
+            }
+        });
+        assert_eq!(dominant_colour(&image), "#0a15fa");
+        assert_eq!(facts().typical_step_s(), Some(0.5));
+    }
+}
