@@ -16,3 +16,19 @@ use leptos::prelude::*;
 pub fn App() -> impl IntoView {
     view! { <main>"Atelier"</main> }
 }
+
+/// The document around every page.
+pub fn shell(options: LeptosOptions) -> impl IntoView {
+    view! {
+        <!DOCTYPE html>
+        <html lang="en">
+            <head>
+                <meta charset="utf-8"/>
+                <HydrationScripts options/>
+            </head>
+            <body>
+                <App/>
+            </body>
+        </html>
+    }
+}

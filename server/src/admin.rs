@@ -1,1 +1,94 @@
-//! (being written)
+//! What administrators may ask. Each method first refuses anybody else.
+
+use crate::accounts::AccountService;
+use crate::devices::Devices;
+use crate::jobs::JobService;
+use async_trait::async_trait;
+use atelier_app::account::{Credentials, Role, UserId, Viewer};
+use atelier_app::admin::{DevicesReport, QueueRow, UserRow};
+use atelier_app::backend::{Admin, Answer};
+use atelier_app::error::AppError;
+use atelier_app::studio::JobId;
+use std::sync::Arc;
+
+/// The port's admin part: users by the accounts, devices and the queue by their own rooms.
+pub struct AdminService {
+    #[expect(dead_code, reason = "used as soon as accounts land")]
+    accounts: Arc<AccountService>,
+    devices: Arc<Devices>,
+    jobs: Arc<JobService>,
+}
+
+impl AdminService {
+    /// Joins the rooms that administrators look into.
+    pub fn new(
+        accounts: Arc<AccountService>,
+        devices: Arc<Devices>,
+        jobs: Arc<JobService>,
+    ) -> Self {
+        Self {
+            accounts,
+            devices,
+            jobs,
+        }
+    }
+
+    /// The devices as their room knows them, with what only the queue knows filled in.
+    async fn with_worker(&self, mut report: DevicesReport) -> Answer<DevicesReport> {
+        report.worker = self.jobs.worker_state();
+        report.step_times = self.jobs.step_times().await?;
+        Ok(report)
+    }
+}
+
+fn only_admins(viewer: &Viewer) -> Answer<()> {
+    if viewer.is_admin() {
+        Ok(())
+    } else {
+        Err(AppError::Forbidden)
+    }
+}
+
+#[async_trait]
+impl Admin for AdminService {
+    async fn devices(&self, viewer: &Viewer) -> Answer<DevicesReport> {
+        only_admins(viewer)?;
+        self.with_worker(self.devices.report().await?).await
+    }
+
+    async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
+        only_admins(viewer)?;
+        self.with_worker(self.devices.test_again().await?).await
+    }
+
+    async fn queue(&self, viewer: &Viewer) -> Answer<Vec<QueueRow>> {
+        only_admins(viewer)?;
+        self.jobs.admin_queue().await
+    }
+
+    async fn cancel_job(&self, viewer: &Viewer, id: &JobId) -> Answer<()> {
+        only_admins(viewer)?;
+        self.jobs.admin_cancel(id).await
+    }
+
+    async fn list_users(&self, viewer: &Viewer) -> Answer<Vec<UserRow>> {
+        only_admins(viewer)?;
+        Err(AppError::Unavailable {
+            message: "Accounts land next.".into(),
+        })
+    }
+
+    async fn create_user(&self, viewer: &Viewer, _: Credentials, _: Role) -> Answer<UserRow> {
+        only_admins(viewer)?;
+        Err(AppError::Unavailable {
+            message: "Accounts land next.".into(),
+        })
+    }
+
+    async fn set_user_disabled(&self, viewer: &Viewer, _: UserId, _: bool) -> Answer<()> {
+        only_admins(viewer)?;
+        Err(AppError::Unavailable {
+            message: "Accounts land next.".into(),
+        })
+    }
+}

@@ -1,1 +1,136 @@
-//! (being written)
+//! Every URL on one screen, and what every request passes through.
+//!
+//! Pages and server functions (`/app/…`) speak to the port; the JSON API (`/api/…`), the images
+//! and the event stream are thin doors to the same services. Nothing here holds a rule.
+
+mod headers;
+mod health;
+mod pages;
+pub mod problem;
+pub mod viewer;
+
+use crate::error::new_reference;
+use crate::startup::{Services, StartupError};
+use atelier_app::error::AppError;
+use axum::extract::{DefaultBodyLimit, FromRef, MatchedPath};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Router, http};
+use leptos::config::LeptosOptions;
+use problem::Problem;
+use std::any::Any;
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::csrf::CsrfLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::timeout::RequestBodyDeadlineLayer;
+use tower_http::trace::TraceLayer;
+
+/// The largest request body: prompts and forms are small, and there are no uploads yet.
+pub const BODY_LIMIT: usize = 1024 * 1024;
+
+/// How long a client may take to send its body.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What handlers can ask for with `State`.
+#[derive(Clone)]
+pub struct AppState {
+    /// Every room.
+    pub services: Services,
+    /// What leptos needs to know about the built interface.
+    pub leptos: LeptosOptions,
+}
+
+impl FromRef<AppState> for Services {
+    fn from_ref(state: &AppState) -> Self {
+        state.services.clone()
+    }
+}
+
+impl FromRef<AppState> for LeptosOptions {
+    fn from_ref(state: &AppState) -> Self {
+        state.leptos.clone()
+    }
+}
+
+/// The whole site.
+///
+/// # Errors
+/// [`StartupError::Setting`] when the public URL cannot be an origin.
+pub fn router(services: Services) -> Result<Router, StartupError> {
+    let state = AppState {
+        leptos: pages::options(&services.config),
+        services,
+    };
+
+    let routes = Router::new()
+        // For whoever watches the server.
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/healthz", get(health::healthz))
+        .route("/csp-reports", post(headers::csp_report))
+        // The JSON API: Bearer token, or the session cookie from our own pages.
+        .route("/api/{*rest}", any(no_such_url));
+    // Pages, server functions and the built interface; anything else is the app's own 404 page.
+    let routes = pages::routes(routes, &state);
+
+    // Innermost first: a request passes these from the last line to the first.
+    let csrf = csrf(&state)?;
+    Ok(routes
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(RequestBodyDeadlineLayer::new(BODY_DEADLINE))
+        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
+        .layer(csrf)
+        .layer(from_fn(problem::shape_api_errors))
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(CompressionLayer::new())
+        .layer(from_fn_with_state(state.clone(), headers::secure))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .with_state(state))
+}
+
+/// Refuses requests that change something and come from another site, by `Sec-Fetch-Site` and
+/// `Origin`; no token is needed for that.
+fn csrf(state: &AppState) -> Result<CsrfLayer, StartupError> {
+    let Some(public_url) = &state.services.config.public_url else {
+        return Ok(CsrfLayer::new());
+    };
+    CsrfLayer::new()
+        .add_trusted_origin(public_url.origin())
+        .map_err(|error| StartupError::Setting(format!("--public-url: {error}")))
+}
+
+/// The route, never the query or the headers: those can hold prompts and secrets.
+fn span<B>(request: &http::Request<B>) -> tracing::Span {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("(none)", MatchedPath::as_str);
+    let id = request
+        .headers()
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or("");
+    tracing::info_span!("request", method = %request.method(), route, id)
+}
+
+/// A panic is one request's 500, never the end of the server.
+fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
+    let words = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("(no words)");
+    let reference = new_reference();
+    tracing::error!(%reference, panic = words, "a request panicked");
+    Problem::from(AppError::Internal { reference }).into_response()
+}
+
+async fn no_such_url() -> Problem {
+    Problem::from(AppError::NotFound)
+}

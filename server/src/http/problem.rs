@@ -1,0 +1,203 @@
+//! Errors on the wire: RFC 9457 problem details. The mapping from `AppError` to HTTP is here and
+//! nowhere else.
+
+use atelier_app::error::AppError;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What a client should wait before it asks a server again that is starting, stopping or full.
+const UNAVAILABLE_RETRY_S: u32 = 5;
+
+/// The status of each class of answer.
+pub fn status_of(error: &AppError) -> StatusCode {
+    match error {
+        AppError::SignInRequired => StatusCode::UNAUTHORIZED,
+        AppError::Forbidden => StatusCode::FORBIDDEN,
+        AppError::NotFound => StatusCode::NOT_FOUND,
+        AppError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        AppError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        AppError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        AppError::Transport(_) => StatusCode::BAD_REQUEST,
+        AppError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// An error that answers as `application/problem+json`. Handlers of the JSON API return it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    field: Option<String>,
+    reference: Option<String>,
+    retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A problem that is HTTP's own (wrong method, body too large, …).
+    pub fn of_status(status: StatusCode) -> Self {
+        let detail = match status {
+            StatusCode::FORBIDDEN => "This request came from another site and was refused.",
+            StatusCode::METHOD_NOT_ALLOWED => {
+                "This address does not answer to this method; see the Allow header."
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than 1 MiB, which is the limit.",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "Send the body as application/json.",
+            StatusCode::REQUEST_TIMEOUT => "The body did not arrive in time.",
+            other => other
+                .canonical_reason()
+                .unwrap_or("The request was refused."),
+        };
+        Self {
+            status,
+            detail: detail.into(),
+            field: None,
+            reference: None,
+            retry_after_s: None,
+        }
+    }
+}
+
+impl From<AppError> for Problem {
+    fn from(error: AppError) -> Self {
+        let status = status_of(&error);
+        let detail = match &error {
+            AppError::SignInRequired => {
+                "Send an API token as `Authorization: Bearer atl_…`; this one is missing, wrong, \
+                 expired or revoked."
+                    .to_owned()
+            }
+            AppError::Forbidden => "Your role does not allow this.".to_owned(),
+            other => other.to_string(),
+        };
+        let (field, reference, retry_after_s) = match error {
+            AppError::Invalid { field, .. } => (Some(field), None, None),
+            AppError::TooMany { retry_after_s, .. } => (None, None, Some(retry_after_s)),
+            AppError::Unavailable { .. } => (None, None, Some(UNAVAILABLE_RETRY_S)),
+            AppError::Internal { reference } => (None, Some(reference), None),
+            _ => (None, None, None),
+        };
+        Self {
+            status,
+            detail,
+            field,
+            reference,
+            retry_after_s,
+        }
+    }
+}
+
+impl From<crate::error::ServerError> for Problem {
+    fn from(error: crate::error::ServerError) -> Self {
+        Self::from(AppError::from(error))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(field) = self.field {
+            body["field"] = field.into();
+        }
+        if let Some(reference) = self.reference {
+            body["reference"] = reference.into();
+        }
+        if let Some(seconds) = self.retry_after_s {
+            body["retry_after_s"] = seconds.into();
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Gives errors that axum and the layers made themselves (405, 413, 403 for a foreign origin, …)
+/// the shape that clients of the JSON API expect.
+pub(super) async fn shape_api_errors(request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let response = next.run(request).await;
+    let status = response.status();
+    let shaped = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(PROBLEM_JSON.as_bytes()));
+    if !is_api || shaped || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let mut plain = Problem::of_status(status).into_response();
+    for name in [ALLOW, RETRY_AFTER] {
+        if let Some(value) = response.headers().get(&name) {
+            plain.headers_mut().insert(name, value.clone());
+        }
+    }
+    plain
+}
+
+/// A JSON body. Anything unreadable is a 422 that names the field, or `body` where the text is not
+/// JSON at all.
+pub struct ApiJson<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Response> {
+        let is_json = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .map(|kind| {
+                kind.split(';')
+                    .next()
+                    .unwrap_or("")
+                    .trim()
+                    .to_ascii_lowercase()
+            })
+            .is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"));
+        if !is_json {
+            return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into_response());
+        }
+        let bytes = axum::body::Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| Problem::of_status(rejection.status()).into_response())?;
+        parse_json(&bytes)
+            .map(Self)
+            .map_err(|error| Problem::from(error).into_response())
+    }
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.inner();
+        match cause.classify() {
+            serde_json::error::Category::Data if path != "." => {
+                AppError::invalid(path, cause.to_string())
+            }
+            serde_json::error::Category::Data => AppError::invalid("body", cause.to_string()),
+            _ => AppError::invalid("body", format!("The body is not valid JSON: {cause}.")),
+        }
+    })?;
+    deserializer.end().map_err(|error| {
+        AppError::invalid("body", format!("The body is not valid JSON: {error}."))
+    })?;
+    Ok(value)
+}
