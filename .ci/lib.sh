@@ -1,0 +1,88 @@
+# What the scripts beside this file share: where things are, progress lines, and apt.
+# Sourced, never run.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Tools and the private wasm sysroot live here, so that a second clone need not build them again.
+cache=${ATELIER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/atelier}
+target=${CARGO_TARGET_DIR:-$root/target}
+site=$target/site
+logs=$cache/log
+mkdir -p "$cache/bin" "$logs"
+cd "$root"
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+note() { printf '    %s\n' "$*"; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# took START: how long ago that was, in words.
+took() {
+    local s=$(($(date +%s) - $1))
+    if ((s < 60)); then printf '%d s' "$s"; else printf '%d min %02d s' $((s / 60)) $((s % 60)); fi
+}
+
+# timed WORDS COMMAND…: says what is done, lets the command speak, says how long it took.
+timed() {
+    local words=$1 start rc=0
+    shift
+    say "$words"
+    start=$(date +%s)
+    "$@" || rc=$?
+    if ((rc == 0)); then note "done in $(took "$start")"; else note "failed after $(took "$start")"; fi
+    return $rc
+}
+
+# logged NAME COMMAND…: keeps the command's output in a log and shows its end only when it failed.
+logged() {
+    local log=$logs/$1.log rc=0
+    shift
+    "$@" >"$log" 2>&1 </dev/null || rc=$?
+    if ((rc != 0)); then
+        tail -n 40 "$log" >&2
+        note "the whole log: $log"
+    fi
+    return $rc
+}
+
+# as_root WHY COMMAND…: as root or through sudo; otherwise says plainly what a person has to do.
+as_root() {
+    local why=$1
+    shift
+    if (($(id -u) == 0)); then
+        "$@"
+    elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+        sudo "$@"
+    else
+        die "$why needs root, and there is neither root nor a usable sudo here. As root, run: $*"
+    fi
+}
+
+# apt_install WHY PACKAGE…: installs what is missing, refusing to remove anything for it.
+apt_install() {
+    local why=$1 plan
+    shift
+    command -v apt-get >/dev/null || die "$why needs $*, and there is no apt here to install it with"
+    if ! apt-get install -s --no-install-recommends "$@" >/dev/null 2>&1; then
+        timed "Reading Debian's package lists" logged apt-update as_root "$why" apt-get update ||
+            die "apt-get update failed, so $* (for $why) cannot be installed"
+    fi
+    plan=$(apt-get install -s --no-install-recommends "$@" 2>&1) ||
+        die "$why needs Debian's $*, which apt cannot install: $(tail -n 1 <<<"$plan")"
+    if grep -q '^Remv ' <<<"$plan"; then
+        die "$why needs Debian's $*, for which apt would remove $(awk '/^Remv /{printf "%s ", $2}' <<<"$plan")— remove that yourself if you agree, and run this again"
+    fi
+    # Lists that came with the machine can name versions the archive no longer has: then read them anew, once.
+    if ! timed "Installing $* ($why)" logged apt-install as_root "$why" \
+        env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; then
+        timed "Reading Debian's package lists" logged apt-update as_root "$why" apt-get update &&
+            timed "Installing $* ($why), second try" logged apt-install as_root "$why" \
+                env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
+            die "apt could not install $*, which $why needs"
+    fi
+}
+
+# hash_of FILE…: one short name for the contents of these files.
+hash_of() { cat "$@" | sha256sum | cut -c1-16; }
