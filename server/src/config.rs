@@ -169,6 +169,9 @@ pub struct ServeConfig {
         value_name = "N"
     )]
     pub queue_limit_per_user: u32,
+    /// The `atelier` binary, for starting workers and the probe: this very program, except in tests.
+    #[arg(skip)]
+    pub program: Option<PathBuf>,
     /// Jobs that may wait in all.
     #[arg(
         long,
@@ -191,6 +194,14 @@ impl ServeConfig {
             .and_then(|exe| exe.parent().map(|folder| folder.join("site")))
             .filter(|site| site.is_dir())
             .unwrap_or_else(|| PathBuf::from("target/site"))
+    }
+
+    /// The `atelier` binary that workers and the probe are started from.
+    pub fn program(&self) -> PathBuf {
+        self.program
+            .clone()
+            .or_else(|| std::env::current_exe().ok())
+            .unwrap_or_else(|| PathBuf::from("atelier"))
     }
 
     /// Whether browsers reach this server over TLS.
@@ -238,37 +249,45 @@ pub struct ProbeArgs {
 /// Settings of `atelier generate`.
 #[derive(Args, Clone, Debug)]
 pub struct GenerateArgs {
-    /// A diffusers folder of an SDXL model; the embedded demo model when absent.
+    /// Folder of an SDXL model in diffusers layout [default: the demo model in this program].
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// What to draw.
+    /// What the image should show.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: String,
-    /// What to keep out.
+    /// What the image should not show.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub negative_prompt: Option<String>,
-    /// Denoising steps; the model's default when absent.
-    #[arg(long, value_name = "N")]
+    /// Denoising steps [default: the model's].
+    #[arg(
+        long,
+        alias = "num-inference-steps",
+        value_name = "N",
+        allow_hyphen_values = true
+    )]
     pub steps: Option<u32>,
-    /// Classifier-free guidance; 1 turns it off. The model's default when absent.
+    /// How closely to follow the prompt; 1 switches guidance off [default: the model's].
     #[arg(long, value_name = "G", value_parser = finite, allow_hyphen_values = true)]
     pub guidance_scale: Option<f64>,
-    /// Width in pixels; the model's own when absent.
-    #[arg(long, value_name = "PIXELS")]
+    /// Width in pixels, a multiple of 8 [default: the model's].
+    #[arg(long, value_name = "W", allow_hyphen_values = true)]
     pub width: Option<u32>,
-    /// Height in pixels; the model's own when absent.
-    #[arg(long, value_name = "PIXELS")]
+    /// Height in pixels, a multiple of 8 [default: the model's].
+    #[arg(long, value_name = "H", allow_hyphen_values = true)]
     pub height: Option<u32>,
-    /// Seed; drawn at random when absent.
-    #[arg(long, value_name = "N")]
+    /// Seed of the noise; the same seed gives the same image [default: random].
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub seed: Option<u64>,
-    /// Scheduler; the model's own when absent.
+    /// Scheduler to use in place of the model's own.
     #[arg(long, value_name = "NAME")]
     pub scheduler: Option<String>,
-    /// The PNG to write.
-    #[arg(long, value_name = "FILE")]
+    /// The PNG file to write.
+    #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
-    /// Print seed, device, dtype and timings as JSON.
+    /// Threads to compute with [default: what the machine or its container offers].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print what was done as one JSON object on standard output.
     #[arg(long)]
     pub json: bool,
     /// Device to compute on: auto, cpu or cuda:N.

@@ -1,10 +1,487 @@
-//! `atelier generate`: the engine with no server or database.
+//! `atelier generate`: the engine on the command line, with no server and no database.
+//!
+//! Whatever the caller got wrong is one line on standard error and exit code 2; faults of the
+//! program or the machine are exit code 1; an interrupt is 130. The PNG appears whole or not at all.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use atelier_app::gallery::PhaseTimings;
+use atelier_app::studio::Settings;
+use atelier_engine::{
+    Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use crate::config::GenerateArgs;
-use std::process::ExitCode;
+use crate::devices::Asked;
+use crate::gallery::{Facts, ImageHash, metadata};
+use crate::models::{Model, demo, engine_request, random_seed};
 
-/// Makes one image.
-pub fn run(_args: GenerateArgs) -> ExitCode {
-    eprintln!("atelier generate lands next");
-    ExitCode::FAILURE
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The caller can put it right.
+    #[error("{0}")]
+    Usage(String),
+    /// The program or the machine failed.
+    #[error("{0}")]
+    Fault(String),
+}
+
+impl Failure {
+    fn engine(error: EngineError) -> Self {
+        match error {
+            EngineError::InvalidRequest { field, message } => {
+                Self::Usage(format!("{} {message}", flag(field)))
+            }
+            EngineError::Model { .. } => Self::Usage(error.to_string()),
+            other => Self::Fault(other.to_string()),
+        }
+    }
+}
+
+/// The option that sets a field of the request.
+fn flag(field: &str) -> String {
+    match field {
+        "num_inference_steps" => "--steps".into(),
+        other => format!("--{}", other.replace('_', "-")),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    output: &'a Path,
+    width: u32,
+    height: u32,
+    bytes: usize,
+    sha256: String,
+    seed: u64,
+    model: &'a str,
+    num_inference_steps: u32,
+    guidance_scale: f64,
+    scheduler: &'a str,
+    device: &'a str,
+    dtype: &'a str,
+    timings: Timings,
+    step_s: &'a [f64],
+    notes: &'a [String],
+    version: &'a str,
+}
+
+/// Seconds per phase, as `--json` prints them: a command line has no queue.
+#[derive(Serialize)]
+struct Timings {
+    loading_s: f64,
+    text_encoding_s: f64,
+    denoising_s: f64,
+    decoding_s: f64,
+    total_s: f64,
+}
+
+/// Runs the command to its end and answers the process' exit code.
+pub fn run(args: GenerateArgs) -> ExitCode {
+    let leftovers = Leftovers::default();
+    leftovers.clean_up_on_interrupt();
+    match generate(&args, &leftovers) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", one_line(&failure.to_string()));
+            ExitCode::from(match failure {
+                Failure::Usage(_) => 2,
+                Failure::Fault(_) => 1,
+            })
+        }
+    }
+}
+
+fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
+    let began = Instant::now();
+    check_device(&args.device)?;
+    let out = check_out(&args.out)?;
+
+    // 1. Everything that can be refused is refused from the configs, before weights are read.
+    let (model, unpacked) = open_model(args.model.as_deref(), leftovers)?;
+    let settings = settle(args, &model);
+    let mut request = engine_request(&settings);
+    request
+        .validate(&model.description)
+        .map_err(Failure::engine)?;
+    request.previews = false;
+
+    // 2. Weights.
+    let bar = Bar::new(!args.json || io::IsTerminal::is_terminal(&io::stderr()));
+    let options = LoadOptions {
+        threads: args.threads.map(usize::from),
+    };
+    let pipeline = Pipeline::load(&model.folder, &options, &mut |event| bar.loading(event))
+        .inspect_err(|_| bar.clear())
+        .map_err(Failure::engine)?;
+    let loading_s = began.elapsed().as_secs_f64();
+
+    // 3. The image.
+    let generation = pipeline
+        .generate(&request, &mut |progress| {
+            bar.generating(progress);
+            Control::Continue
+        })
+        .inspect_err(|_| bar.clear())
+        .map_err(Failure::engine)?;
+    drop(pipeline);
+    drop(unpacked);
+    bar.clear();
+
+    // 4. The file.
+    let facts = facts(&generation, loading_s, began);
+    let png = metadata::write_png(&generation.image, &settings, &facts)
+        .map_err(|error| Failure::Fault(error.to_string()))?;
+    write_whole(&out, &png, leftovers)
+        .map_err(|error| Failure::Fault(format!("{} was not written: {error}", out.display())))?;
+
+    report(args, &settings, &facts, &png)
+        .map_err(|error| Failure::Fault(format!("standard output: {error}")))
+}
+
+/// The CPU is what this build computes on; a GPU that is asked for by number is refused, not ignored.
+fn check_device(device: &str) -> Result<(), Failure> {
+    match device.parse::<Asked>() {
+        Ok(Asked::Auto | Asked::Cpu) => Ok(()),
+        Ok(Asked::Cuda(_)) => Err(Failure::Usage(format!(
+            "--device {device}: this build computes on the CPU only; leave --device out, or see `atelier probe`"
+        ))),
+        Err(message) => Err(Failure::Usage(format!("--device {message}"))),
+    }
+}
+
+/// The file to write, made sure of as far as that is possible before the work.
+fn check_out(out: &Path) -> Result<PathBuf, Failure> {
+    let usage = |message: &str| Failure::Usage(format!("--out {}: {message}", out.display()));
+    if out.is_dir() {
+        return Err(usage("is a folder; add a file name such as image.png"));
+    }
+    let is_png = |extension: &std::ffi::OsStr| extension.eq_ignore_ascii_case("png");
+    if !out.extension().is_some_and(is_png) {
+        return Err(usage("must end in .png, the only format written here"));
+    }
+    // A link is followed, so that its target is replaced and not the link.
+    let out = fs::canonicalize(out).unwrap_or_else(|_| out.to_path_buf());
+    if out.exists() && !out.is_file() {
+        return Err(usage("exists and is not a plain file"));
+    }
+    let folder = folder_of(&out);
+    if !folder.is_dir() {
+        return Err(Failure::Usage(format!(
+            "--out: the folder {} does not exist; make it first",
+            folder.display()
+        )));
+    }
+    let probe = temporary_beside(&out);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&probe)
+        .and_then(|_| fs::remove_file(&probe))
+        .map_err(|error| usage(&format!("cannot be written: {error}")))?;
+    Ok(out)
+}
+
+/// The model, and the folder that holds it for the time of the run if it is the demo model.
+fn open_model(
+    folder: Option<&Path>,
+    leftovers: &Leftovers,
+) -> Result<(Model, Option<Temporary>), Failure> {
+    if let Some(folder) = folder {
+        let name = fs::canonicalize(folder)
+            .ok()
+            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .unwrap_or_else(|| "model".into());
+        let model = Model::open(&name, folder).map_err(Failure::engine)?;
+        return Ok((model, None));
+    }
+    if !demo::is_embedded() {
+        return Err(Failure::Usage(
+            "this build carries no demo model; name a model folder with --model DIR".into(),
+        ));
+    }
+    let folder = std::env::temp_dir().join(format!("atelier-{}", uuid::Uuid::new_v4().simple()));
+    let unpacked = leftovers
+        .create(folder.clone(), |path| {
+            fs::create_dir(path).and_then(|()| demo::write_into(path))
+        })
+        .map_err(|error| {
+            Failure::Fault(format!(
+                "the demo model cannot be unpacked into {}: {error}",
+                folder.display()
+            ))
+        })?;
+    let model = Model::open(demo::NAME, &folder).map_err(Failure::engine)?;
+    Ok((model, Some(unpacked)))
+}
+
+/// The options with the model's defaults filled in and the seed drawn.
+fn settle(args: &GenerateArgs, model: &Model) -> Settings {
+    let summary = &model.summary;
+    Settings {
+        prompt: args.prompt.clone(),
+        negative_prompt: args.negative_prompt.clone(),
+        num_inference_steps: args.steps.unwrap_or(summary.default_steps),
+        guidance_scale: args
+            .guidance_scale
+            .unwrap_or(summary.default_guidance_scale),
+        width: args.width.unwrap_or(summary.default_width),
+        height: args.height.unwrap_or(summary.default_height),
+        seed: args.seed.unwrap_or_else(random_seed),
+        scheduler: args.scheduler.clone(),
+        model: summary.name.clone(),
+    }
+}
+
+fn facts(generation: &Generation, loading_s: f64, began: Instant) -> Facts {
+    let timings = &generation.timings;
+    Facts {
+        scheduler: generation.scheduler.clone(),
+        device: generation.device.clone(),
+        dtype: generation.dtype.clone(),
+        fallback_reason: None,
+        timings: PhaseTimings {
+            queued_s: 0.0,
+            loading_s,
+            text_encoding_s: timings.text_encoding_s,
+            denoising_s: timings.denoising_s,
+            decoding_s: timings.decoding_s,
+            total_s: began.elapsed().as_secs_f64(),
+        },
+        step_s: timings.step_s.clone(),
+        notes: generation.notes.clone(),
+        version: Facts::VERSION.into(),
+    }
+}
+
+fn report(args: &GenerateArgs, settings: &Settings, facts: &Facts, png: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let timings = &facts.timings;
+    if args.json {
+        let report = Report {
+            output: &args.out,
+            width: settings.width,
+            height: settings.height,
+            bytes: png.len(),
+            sha256: ImageHash::of(png).to_string(),
+            seed: settings.seed,
+            model: &settings.model,
+            num_inference_steps: settings.num_inference_steps,
+            guidance_scale: settings.guidance_scale,
+            scheduler: &facts.scheduler,
+            device: &facts.device,
+            dtype: &facts.dtype,
+            timings: Timings {
+                loading_s: timings.loading_s,
+                text_encoding_s: timings.text_encoding_s,
+                denoising_s: timings.denoising_s,
+                decoding_s: timings.decoding_s,
+                total_s: timings.total_s,
+            },
+            step_s: &facts.step_s,
+            notes: &facts.notes,
+            version: &facts.version,
+        };
+        serde_json::to_writer(&mut stdout, &report)?;
+        return writeln!(stdout);
+    }
+    for note in &facts.notes {
+        eprintln!("note: {}", one_line(note));
+    }
+    writeln!(
+        stdout,
+        "{}: {}×{}, seed {}, {} steps of {} in {:.1} s on {} in {} (loading {:.1} s, text {:.1} s, \
+         denoising {:.1} s, decoding {:.1} s)",
+        args.out.display(),
+        settings.width,
+        settings.height,
+        settings.seed,
+        settings.num_inference_steps,
+        facts.scheduler,
+        timings.total_s,
+        facts.device,
+        facts.dtype,
+        timings.loading_s,
+        timings.text_encoding_s,
+        timings.denoising_s,
+        timings.decoding_s,
+    )
+}
+
+/// Errors are one line each: a library's second line would hide the cause from whoever reads logs.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+// ---- progress on a terminal ------------------------------------------------------------------
+
+/// The progress bar; draws nothing where standard error is no terminal.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(shown: bool) -> Self {
+        let target = if shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(1), target);
+        bar.set_style(Self::style("{spinner} {msg:20} {bar:32} {pos}/{len}"));
+        bar.enable_steady_tick(std::time::Duration::from_millis(120));
+        Self(bar)
+    }
+
+    fn style(template: &str) -> ProgressStyle {
+        ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─")
+    }
+
+    fn loading(&self, event: LoadEvent<'_>) {
+        let LoadEvent::Component { name, index, count } = event;
+        self.0.set_length(count as u64);
+        self.0.set_position(index as u64);
+        self.0.set_message(format!("loading {name}"));
+    }
+
+    fn generating(&self, progress: &Progress<'_>) {
+        let message = match progress.phase {
+            Phase::TextEncoding => "encoding the text",
+            Phase::Denoising => "denoising",
+            Phase::Decoding => "decoding the image",
+        };
+        if progress.phase == Phase::Denoising && progress.step == 0 {
+            // Restarted, so that the time left is counted from steps alone.
+            self.0.reset();
+            self.0.set_style(Self::style(
+                "{spinner} {msg:20} {bar:32} {pos}/{len} steps, {eta} left",
+            ));
+        }
+        self.0.set_length(u64::from(progress.steps));
+        self.0.set_position(u64::from(progress.step));
+        self.0.set_message(message);
+    }
+
+    fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+// ---- files that must not stay behind ---------------------------------------------------------
+
+/// Paths that are removed when the process is interrupted.
+#[derive(Clone, Default)]
+struct Leftovers(Arc<Mutex<Vec<PathBuf>>>);
+
+/// One such path; removed when dropped.
+struct Temporary {
+    path: PathBuf,
+    leftovers: Leftovers,
+}
+
+impl Leftovers {
+    /// Makes something at `path` that is removed with the answer, or at an interrupt.
+    fn create(
+        &self,
+        path: PathBuf,
+        make: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Temporary> {
+        // Held while making: an interrupt waits, and then finds the path in the list.
+        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.push(path.clone());
+        let made = make(&path);
+        drop(paths);
+        let temporary = Temporary {
+            path,
+            leftovers: self.clone(),
+        };
+        made.map(|()| temporary)
+    }
+
+    /// From now on, an interrupt or a request to end removes the paths and ends the process.
+    fn clean_up_on_interrupt(&self) {
+        let leftovers = self.clone();
+        // Without the thread an interrupt ends the process all the same, less tidily.
+        let _ = std::thread::Builder::new()
+            .name("interrupt".into())
+            .spawn(move || {
+                let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+                    .enable_io()
+                    .build()
+                else {
+                    return;
+                };
+                let code = runtime.block_on(interrupted());
+                // Never released: nothing new appears between the removal and the end.
+                let paths = leftovers.0.lock().unwrap_or_else(PoisonError::into_inner);
+                for path in paths.iter() {
+                    remove(path);
+                }
+                eprintln!("error: interrupted; nothing was written");
+                std::process::exit(code);
+            });
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let mut paths = self
+            .leftovers
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        remove(&self.path);
+        paths.retain(|path| *path != self.path);
+    }
+}
+
+/// Waits for SIGINT or SIGTERM and answers the exit code that shells expect for it.
+async fn interrupted() -> i32 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => 130,
+        _ = terminate.recv() => 143,
+    }
+}
+
+fn remove(path: &Path) {
+    let _ = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn temporary_beside(out: &Path) -> PathBuf {
+    folder_of(out).join(format!(".atelier-{}", uuid::Uuid::new_v4().simple()))
+}
+
+/// Writes the file under a temporary name, syncs it and renames it into place.
+fn write_whole(out: &Path, bytes: &[u8], leftovers: &Leftovers) -> io::Result<()> {
+    let path = temporary_beside(out);
+    let temporary = leftovers.create(path, |path| {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    })?;
+    fs::rename(&temporary.path, out)
 }

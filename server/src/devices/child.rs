@@ -1,0 +1,176 @@
+//! Running a program that may crash or hang, and always getting an answer.
+
+use std::io::Read;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How a child process ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By itself, whatever its exit status.
+    Exited {
+        /// The exit status.
+        status: ExitStatus,
+        /// All it wrote to standard output.
+        stdout: Vec<u8>,
+        /// The last line it wrote to standard error.
+        last_words: Option<String>,
+    },
+    /// It was still running after its time and was killed.
+    TimedOut,
+    /// It could not be started.
+    NotStarted(std::io::Error),
+}
+
+/// The most that is kept of either stream; a child that floods its output is read on, and dropped.
+const KEPT: usize = 4 << 20;
+
+/// Runs `command` with empty input for at most `limit`. Blocks.
+pub fn run(command: &mut Command, limit: Duration) -> Ended {
+    let deadline = Instant::now() + limit;
+    let mut child = match command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    {
+        Ok(child) => child,
+        Err(error) => return Ended::NotStarted(error),
+    };
+    let stdout = child.stdout.take().map(collect);
+    let stderr = child.stderr.take().map(collect);
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                // Collects the killed child. One stuck inside the kernel does not die, so the wait
+                // is left to a thread of its own.
+                thread::spawn(move || child.wait());
+                return Ended::TimedOut;
+            }
+        }
+    };
+    // A grandchild may hold the pipe open for longer than the child lived.
+    let rest = Duration::from_secs(1);
+    let take = |stream: Option<mpsc::Receiver<Vec<u8>>>| {
+        stream
+            .and_then(|stream| stream.recv_timeout(rest).ok())
+            .unwrap_or_default()
+    };
+    let stderr = take(stderr);
+    Ended::Exited {
+        status,
+        stdout: take(stdout),
+        last_words: String::from_utf8_lossy(&stderr)
+            .lines()
+            .rev()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .map(|line| line.chars().take(300).collect()),
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        let mut buffer = [0; 8192];
+        while let Ok(count) = stream.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            let room = KEPT.saturating_sub(kept.len()).min(count);
+            kept.extend_from_slice(&buffer[..room]);
+        }
+        let _ = sender.send(kept);
+    });
+    receiver
+}
+
+/// An exit status that is no success, in words: "was ended by signal 11 (segmentation fault)".
+pub fn in_words(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => {
+            let name = match signal {
+                4 => " (illegal instruction)",
+                6 => " (abort)",
+                7 => " (bus error)",
+                8 => " (arithmetic fault)",
+                9 => " (killed, perhaps for want of memory)",
+                11 => " (segmentation fault)",
+                _ => "",
+            };
+            format!("was ended by signal {signal}{name}")
+        }
+        (None, None) => "ended in an unknown way".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn sh(script: &str, limit: Duration) -> Ended {
+        run(Command::new("sh").args(["-c", script]), limit)
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn output_and_last_words_are_kept() {
+        let Ended::Exited {
+            status,
+            stdout,
+            last_words,
+        } = sh("echo out; echo a >&2; echo b >&2; exit 3", LONG)
+        else {
+            panic!("it exits")
+        };
+        assert_eq!(stdout, b"out\n");
+        assert_eq!(last_words.unwrap(), "b");
+        assert_eq!(in_words(status), "ended with exit code 3");
+    }
+
+    #[test]
+    fn a_crash_names_its_signal() {
+        let Ended::Exited { status, .. } = sh("kill -SEGV $$", LONG) else {
+            panic!("it exits")
+        };
+        assert_eq!(
+            in_words(status),
+            "was ended by signal 11 (segmentation fault)"
+        );
+    }
+
+    #[test]
+    fn a_hang_ends_in_time_also_with_the_pipes_held_open() {
+        let began = Instant::now();
+        assert!(matches!(
+            sh("sleep 60", Duration::from_millis(200)),
+            Ended::TimedOut
+        ));
+        let Ended::Exited { .. } = sh("sleep 60 & exit 0", LONG) else {
+            panic!("it exits")
+        };
+        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(matches!(
+            run(&mut Command::new("/nonexistent/program"), LONG),
+            Ended::NotStarted(_)
+        ));
+    }
+
+    #[test]
+    fn a_flood_of_output_neither_blocks_nor_fills_memory() {
+        let Ended::Exited { stdout, .. } = sh("head -c 20000000 /dev/zero", LONG) else {
+            panic!("it exits")
+        };
+        assert_eq!(stdout.len(), KEPT);
+    }
+}

@@ -1,0 +1,80 @@
+//! Device events in SQL: what the probe reported and what befell workers.
+
+use sqlx::Row;
+
+use atelier_app::admin::DevicesReport;
+
+use crate::db::{Db, now_ms};
+use crate::error::ServerError;
+use crate::gallery::Facts;
+
+/// Events kept; older ones are dropped as new ones come.
+const KEPT: i64 = 2000;
+
+/// Writes one event down.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn record(
+    db: &Db,
+    kind: &str,
+    device: &str,
+    message: &str,
+    report: Option<&DevicesReport>,
+) -> Result<(), ServerError> {
+    let report = report
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(|error| ServerError::broken(error.to_string()))?;
+    let mut write = db.write().await?;
+    sqlx::query(
+        "insert into device_event (at, kind, device, message, report) values (?1, ?2, ?3, ?4, ?5)",
+    )
+    .bind(now_ms())
+    .bind(kind)
+    .bind(device)
+    .bind(message)
+    .bind(report)
+    .execute(&mut *write)
+    .await?;
+    sqlx::query("delete from device_event where id <= (select max(id) from device_event) - ?1")
+        .bind(KEPT)
+        .execute(&mut *write)
+        .await?;
+    write.commit().await?;
+    Ok(())
+}
+
+/// The probe's latest report, if one can still be read.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn latest_report(db: &Db) -> Result<Option<DevicesReport>, ServerError> {
+    let text: Option<String> = sqlx::query_scalar(
+        "select report from device_event where kind = 'probe' and report is not null \
+          order by id desc limit 1",
+    )
+    .fetch_optional(db.read())
+    .await?;
+    // A report of an older version's shape is as good as none: it is only asked for its date.
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// Seconds per denoising step of the latest images, oldest first.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn step_times(db: &Db, count: u32) -> Result<Vec<f64>, ServerError> {
+    let rows = sqlx::query("select facts from image order by id desc limit ?1")
+        .bind(count)
+        .fetch_all(db.read())
+        .await?;
+    let mut times: Vec<f64> = rows
+        .iter()
+        .filter_map(|row| row.try_get::<String, _>(0).ok())
+        .filter_map(|facts| serde_json::from_str::<Facts>(&facts).ok())
+        .filter_map(|facts| facts.typical_step_s())
+        .collect();
+    times.reverse();
+    Ok(times)
+}
