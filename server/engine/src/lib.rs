@@ -20,14 +20,35 @@
 //! is what diffusers computes on a CPU in f32 for the same folder, prompt, seed, size, steps and
 //! guidance; `tests/` holds the recorded numbers that hold it to that.
 
+// The guided tour. A request is checked, ...
 mod error;
-mod model;
-pub mod pipeline;
 mod request;
+// ... the model folder read and its weights accounted for, ...
+pub mod config;
+mod model;
+pub mod weights;
+// ... the prompt turned into conditioning, ...
+pub mod text_encoder;
+pub mod tokenizer;
+// ... noise drawn and taken away step by step, ...
+pub mod rng;
+pub mod schedulers;
+pub mod unet;
+// ... and the latents turned into pixels.
+pub mod image;
+pub mod vae;
+// All of it in order:
+pub mod pipeline;
+// What it is computed with, and whether that computes rightly on this machine.
+pub mod cpu;
+pub mod nn;
+pub mod probe;
 
 pub use error::EngineError;
 pub use model::{ModelDescription, inspect};
 pub use pipeline::{
     Control, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, Timings,
 };
+
+pub use probe::{ComputeDtype, OpCheck, check_device_ops};
 pub use request::GenerateRequest;

@@ -1,8 +1,17 @@
 //! A model folder as its configs describe it, before any weight is read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::EngineError;
+use crate::config::Config;
+use crate::schedulers::{self, SchedulerConfig, SchedulerKind};
+use crate::text_encoder::TextEncoderConfig;
+use crate::tokenizer::ClipTokenizer;
+use crate::unet::UnetConfig;
+use crate::vae::VaeConfig;
+use crate::weights::WeightFiles;
 
 /// What a folder holds, read from its configs and the headers of its weight files.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,11 +22,12 @@ pub struct ModelDescription {
     pub default_width: u32,
     /// Height in pixels that the model was trained for.
     pub default_height: u32,
-    /// Width and height must be multiples of this (the VAE's scale factor, 8 for SDXL).
+    /// Width and height must be multiples of this (8 for SDXL).
     pub size_multiple: u32,
     /// Number of weights in all components, where the weight files are at hand.
     pub parameters: Option<u64>,
-    /// How the weights are stored: `f32`, `f16`, `bf16`, or several joined by `+`.
+    /// How the weights are stored: `f32`, `f16`, `bf16`, or several joined by `+`; `unknown` where
+    /// the weight files are not at hand.
     pub stored_dtype: String,
     /// The folder's own scheduler, by its diffusers class name without `Scheduler`.
     pub scheduler: String,
@@ -27,11 +37,308 @@ pub struct ModelDescription {
     pub max_prompt_tokens: u32,
 }
 
-/// Reads a folder's configs, and no weights: a cheap check for listing models and validating
-/// requests.
+/// Reads a folder's configs, and of its weights the headers at most: a cheap check for listing
+/// models and validating requests.
 ///
 /// # Errors
 /// [`EngineError::Model`] naming the file, and in it the key and value, that cannot be used.
 pub fn inspect(folder: &Path) -> Result<ModelDescription, EngineError> {
-    Err(EngineError::model(folder, "reading folders lands next"))
+    ModelFolder::read(folder)?.describe()
+}
+
+/// The configs of a whole folder, checked against each other.
+pub struct ModelFolder {
+    pub path: PathBuf,
+    pub force_zeros_for_empty_prompt: bool,
+    /// One or two text encoders; the last has the projection.
+    pub text_encoders: Vec<TextEncoderFolder>,
+    pub unet: UnetConfig,
+    pub vae: VaeConfig,
+    pub scheduler: SchedulerConfig,
+}
+
+/// A text encoder with its tokenizer.
+pub struct TextEncoderFolder {
+    pub name: &'static str,
+    pub tokenizer: &'static str,
+    pub config: TextEncoderConfig,
+    pub with_projection: bool,
+}
+
+/// Stem of transformers' weight files.
+pub const TRANSFORMERS_STEM: &str = "model";
+/// Stem of diffusers' weight files.
+pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
+
+impl ModelFolder {
+    /// Reads all configs of a diffusers folder.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] naming file, key and value of what cannot be used.
+    pub fn read(path: &Path) -> Result<Self, EngineError> {
+        if !path.is_dir() {
+            let what = if path.is_file() {
+                "is a file; a diffusers folder is needed (with model_index.json in it)"
+            } else {
+                "does not exist; give the path of a diffusers folder"
+            };
+            return Err(EngineError::model(path, what));
+        }
+        let index_path = path.join("model_index.json");
+        if !index_path.is_file() {
+            return Err(EngineError::model(
+                path,
+                "has no model_index.json, so it is no diffusers folder",
+            ));
+        }
+        let index = Config::read(&index_path)?;
+        check_pipeline_class(&index)?;
+
+        let mut text_encoders = Vec::new();
+        for (name, tokenizer, class, with_projection) in [
+            ("text_encoder", "tokenizer", "CLIPTextModel", false),
+            (
+                "text_encoder_2",
+                "tokenizer_2",
+                "CLIPTextModelWithProjection",
+                true,
+            ),
+        ] {
+            if component_class(&index, name)?.is_none() {
+                if with_projection {
+                    return Err(index.unsupported(name, "SDXL needs its second text encoder"));
+                }
+                if component_class(&index, tokenizer)?.is_some() {
+                    return Err(
+                        index.unsupported(name, "there is a tokenizer, but no text encoder for it")
+                    );
+                }
+                continue;
+            }
+            expect_class(&index, name, &[class])?;
+            expect_class(&index, tokenizer, &["CLIPTokenizer", "CLIPTokenizerFast"])?;
+            text_encoders.push(TextEncoderFolder {
+                name,
+                tokenizer,
+                config: TextEncoderConfig::read(&Config::read(
+                    &path.join(name).join("config.json"),
+                )?)?,
+                with_projection,
+            });
+        }
+        expect_class(&index, "unet", &["UNet2DConditionModel"])?;
+        expect_class(&index, "vae", &["AutoencoderKL"])?;
+        let scheduler_class = component_class(&index, "scheduler")?;
+        let scheduler_path = path.join("scheduler").join("scheduler_config.json");
+        let mut scheduler_config = Config::read(&scheduler_path)?;
+        if let Some(class) = scheduler_class {
+            // As in diffusers, the index decides which class reads the config.
+            scheduler_config.set("_class_name", Value::String(class));
+        }
+        let folder = Self {
+            path: path.to_path_buf(),
+            force_zeros_for_empty_prompt: index.flag("force_zeros_for_empty_prompt", true)?,
+            text_encoders,
+            unet: UnetConfig::read(&Config::read(&path.join("unet").join("config.json"))?)?,
+            vae: VaeConfig::read(&Config::read(&path.join("vae").join("config.json"))?)?,
+            scheduler: SchedulerConfig::read(&scheduler_config)?,
+        };
+        folder.check_widths()?;
+        Ok(folder)
+    }
+
+    /// Checks that the components fit each other.
+    fn check_widths(&self) -> Result<(), EngineError> {
+        let unet_config = self.path.join("unet").join("config.json");
+        let refuse = |message: String| Err(EngineError::model(&unet_config, message));
+        let unet = &self.unet;
+        let text: usize = self
+            .text_encoders
+            .iter()
+            .map(|encoder| encoder.config.hidden_size)
+            .sum();
+        let (key, asked) = match unet.encoder_hid_dim {
+            Some(dim) => ("encoder_hid_dim", dim),
+            None => ("cross_attention_dim", unet.cross_attention_dim),
+        };
+        if text != asked {
+            return refuse(format!(
+                "`{key}` is {asked}, but the text encoders' `hidden_size` add up to {text}"
+            ));
+        }
+        let pooled = self
+            .text_encoders
+            .last()
+            .map_or(0, |encoder| encoder.config.projection_dim);
+        let added = pooled + 6 * unet.addition_time_embed_dim;
+        if added != unet.projection_class_embeddings_input_dim {
+            let refiner = pooled + 5 * unet.addition_time_embed_dim;
+            if refiner == unet.projection_class_embeddings_input_dim {
+                return refuse(
+                    "is the UNet of an SDXL refiner; give the folder of a base model".to_string(),
+                );
+            }
+            return refuse(format!(
+                "`projection_class_embeddings_input_dim` is {}, but text_encoder_2's `projection_dim` ({pooled}) and 6 · `addition_time_embed_dim` ({}) make {added}",
+                unet.projection_class_embeddings_input_dim, unet.addition_time_embed_dim
+            ));
+        }
+        if unet.in_channels != self.vae.latent_channels || unet.out_channels != unet.in_channels {
+            return refuse(format!(
+                "`in_channels` is {} and `out_channels` {}, but the vae's `latent_channels` are {}; text-to-image needs all three equal",
+                unet.in_channels, unet.out_channels, self.vae.latent_channels
+            ));
+        }
+        Ok(())
+    }
+
+    /// Opens the tokenizers and checks that they fit their encoders.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] naming the tokenizer at fault.
+    pub fn open_tokenizers(&self) -> Result<Vec<ClipTokenizer>, EngineError> {
+        let mut tokenizers: Vec<ClipTokenizer> = Vec::new();
+        for encoder in &self.text_encoders {
+            let path = self.path.join(encoder.tokenizer);
+            let tokenizer = ClipTokenizer::open(&path)?;
+            let length = tokenizer.model_max_length();
+            let positions = encoder.config.max_position_embeddings;
+            if length > positions {
+                return Err(EngineError::model(
+                    path.join("tokenizer_config.json"),
+                    format!(
+                        "`model_max_length` is {length}, but {} has `max_position_embeddings` {positions}",
+                        encoder.name
+                    ),
+                ));
+            }
+            if let Some(first) = tokenizers.first()
+                && first.model_max_length() != length
+            {
+                return Err(EngineError::model(
+                    path.join("tokenizer_config.json"),
+                    format!(
+                        "`model_max_length` is {length}, but the first tokenizer's is {}; they must be equal",
+                        first.model_max_length()
+                    ),
+                ));
+            }
+            tokenizers.push(tokenizer);
+        }
+        Ok(tokenizers)
+    }
+
+    /// Sums the folder up.
+    ///
+    /// # Errors
+    /// If weight files are there, but damaged.
+    pub fn describe(&self) -> Result<ModelDescription, EngineError> {
+        let factor = self.vae.scale_factor();
+        let (height, width) = self.unet.sample_size;
+        let mut parameters = Some(0);
+        let mut dtypes: Vec<&str> = Vec::new();
+        for (name, stem) in self.components() {
+            let folder = self.path.join(name);
+            // Without weights a folder can still be described; damaged ones are reported.
+            match WeightFiles::open(&folder, stem) {
+                Ok(files) => {
+                    let summary = files.summary();
+                    parameters = parameters.map(|sum| sum + summary.parameters);
+                    for dtype in summary.dtypes {
+                        if !dtypes.contains(&dtype) {
+                            dtypes.push(dtype);
+                        }
+                    }
+                }
+                Err(EngineError::Model { path, .. }) if path == folder => parameters = None,
+                Err(error) => return Err(error),
+            }
+        }
+        let pixels = |latents: usize| u32::try_from(latents * factor).unwrap_or(u32::MAX);
+        Ok(ModelDescription {
+            kind: "stable-diffusion-xl-base".to_string(),
+            default_width: pixels(width),
+            default_height: pixels(height),
+            // diffusers asks for multiples of 8 whatever the VAE; a VAE with a larger factor
+            // would give another size than asked for.
+            size_multiple: pixels(1).max(8),
+            parameters,
+            stored_dtype: if dtypes.is_empty() {
+                "unknown".to_string()
+            } else {
+                dtypes.join("+")
+            },
+            scheduler: self.scheduler.kind.name().to_string(),
+            schedulers: schedulers::names(),
+            max_prompt_tokens: self
+                .text_encoders
+                .iter()
+                .map(|encoder| encoder.config.max_position_embeddings)
+                .min()
+                .and_then(|tokens| u32::try_from(tokens).ok())
+                .unwrap_or(77),
+        })
+    }
+
+    /// Folder names of the components with weights, and the stems of their weight files.
+    pub fn components(&self) -> Vec<(&'static str, &'static str)> {
+        self.text_encoders
+            .iter()
+            .map(|encoder| (encoder.name, TRANSFORMERS_STEM))
+            .chain([("unet", DIFFUSERS_STEM), ("vae", DIFFUSERS_STEM)])
+            .collect()
+    }
+}
+
+fn check_pipeline_class(index: &Config) -> Result<(), EngineError> {
+    let class = index.text("_class_name", "")?;
+    let what = match class.as_str() {
+        "StableDiffusionXLPipeline" => return Ok(()),
+        "StableDiffusionPipeline" => "it is a Stable Diffusion 1.x or 2.x folder",
+        "StableDiffusionXLImg2ImgPipeline" => "it is an SDXL refiner or image-to-image folder",
+        "StableDiffusionXLInpaintPipeline" => "it is an SDXL inpainting folder",
+        "StableDiffusion3Pipeline" => "it is a Stable Diffusion 3 folder",
+        "FluxPipeline" => "it is a FLUX folder",
+        _ => "it is another kind of model",
+    };
+    Err(index.unsupported(
+        "_class_name",
+        &format!("{what}; an SDXL base model (StableDiffusionXLPipeline) is needed"),
+    ))
+}
+
+/// The class of a component; `None` if the index says that there is none.
+fn component_class(index: &Config, name: &str) -> Result<Option<String>, EngineError> {
+    match index.get(name) {
+        None => Ok(None),
+        Some(Value::Array(pair)) => match pair.as_slice() {
+            [_, Value::Null] => Ok(None),
+            [_, Value::String(class)] => Ok(Some(class.clone())),
+            _ => Err(index.unsupported(name, "give library and class")),
+        },
+        Some(_) => Err(index.unsupported(name, "give library and class")),
+    }
+}
+
+fn expect_class(index: &Config, name: &str, classes: &[&str]) -> Result<(), EngineError> {
+    match component_class(index, name)? {
+        Some(class) if classes.contains(&class.as_str()) => Ok(()),
+        _ => Err(index.unsupported(name, &format!("SDXL's is {}", classes[0]))),
+    }
+}
+
+/// Finds the scheduler that a request names.
+///
+/// # Errors
+/// [`EngineError::InvalidRequest`] listing those that exist.
+pub fn find_scheduler(name: &str) -> Result<SchedulerKind, EngineError> {
+    SchedulerKind::find(name).ok_or_else(|| {
+        EngineError::invalid(
+            "scheduler",
+            format!(
+                "`{name}` is not known; choose one of {}",
+                schedulers::names().join(", ")
+            ),
+        )
+    })
 }

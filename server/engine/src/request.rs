@@ -1,5 +1,6 @@
 //! What a person may ask for, and the limits it is checked against before any work is done.
 
+use crate::model::find_scheduler;
 use crate::{EngineError, ModelDescription};
 
 /// Everything that decides an image, besides the model itself.
@@ -88,16 +89,8 @@ impl GenerateRequest {
                 ),
             ));
         }
-        if let Some(name) = &self.scheduler
-            && !model.schedulers.iter().any(|known| known == name)
-        {
-            return Err(EngineError::invalid(
-                "scheduler",
-                format!(
-                    "`{name}` is not known; choose one of {}",
-                    model.schedulers.join(", ")
-                ),
-            ));
+        if let Some(name) = &self.scheduler {
+            find_scheduler(name)?;
         }
         Ok(())
     }

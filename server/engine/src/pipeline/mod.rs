@@ -1,12 +1,27 @@
 //! A loaded model and what is done with it.
 
+mod conditioning;
+mod preview;
+mod text_to_image;
+
 use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use image::RgbImage;
+use ::image::RgbImage;
 
-use crate::{EngineError, GenerateRequest, ModelDescription, model};
+pub use conditioning::{PromptEmbeds, PromptEncoder};
+pub use preview::LatentToRgb;
+
+use crate::model::ModelFolder;
+use crate::schedulers::SchedulerConfig;
+use crate::text_encoder::TextEncoder;
+use crate::unet::Unet;
+use crate::vae::VaeDecoder;
+use crate::weights::{WeightFiles, load_component};
+use crate::{EngineError, GenerateRequest, ModelDescription, cpu};
+use conditioning::encode_prompts;
 
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -114,6 +129,12 @@ pub struct Timings {
 /// [`Pipeline::generate`] uses all of the process' compute threads.
 pub struct Pipeline {
     description: ModelDescription,
+    folder: ModelFolder,
+    encoders: Vec<PromptEncoder>,
+    unet: Unet,
+    vae: VaeDecoder,
+    /// Fitted when the first preview is asked for.
+    latent_to_rgb: OnceLock<LatentToRgb>,
 }
 
 impl Pipeline {
@@ -127,14 +148,79 @@ impl Pipeline {
         options: &LoadOptions,
         on_event: &mut dyn FnMut(LoadEvent<'_>),
     ) -> Result<Self, EngineError> {
-        let _ = (options, on_event);
-        let description = model::inspect(folder)?;
-        Ok(Self { description })
+        cpu::set_threads(options.threads);
+        let folder = ModelFolder::read(folder)?;
+        let components = folder.components();
+        let count = components.len();
+        // Open and check all files before the first is read: mistakes show at once.
+        let mut files = Vec::with_capacity(count);
+        for (name, stem) in &components {
+            files.push(WeightFiles::open(&folder.path.join(name), stem)?);
+        }
+        let tokenizers = folder.open_tokenizers()?;
+        let description = folder.describe()?;
+        let mut files = components.iter().zip(files).enumerate();
+        let mut next = || {
+            let (index, ((name, _), files)) = files.next().expect("one set of files per component");
+            on_event(LoadEvent::Component { name, index, count });
+            files
+        };
+        let mut encoders = Vec::with_capacity(folder.text_encoders.len());
+        for (part, tokenizer) in folder.text_encoders.iter().zip(tokenizers) {
+            encoders.push(PromptEncoder {
+                tokenizer,
+                text_encoder: TextEncoder::open(next(), &part.config, part.with_projection)?,
+                name: part.name,
+            });
+        }
+        let unet = load_component(next(), "", |weights| Unet::load(weights, &folder.unet))?;
+        let vae = load_component(next(), "", |weights| VaeDecoder::load(weights, &folder.vae))?;
+        Ok(Self {
+            description,
+            folder,
+            encoders,
+            unet,
+            vae,
+            latent_to_rgb: OnceLock::new(),
+        })
     }
 
     /// What was loaded.
     pub fn description(&self) -> &ModelDescription {
         &self.description
+    }
+
+    /// The text encoders with their tokenizers.
+    pub fn encoders(&self) -> &[PromptEncoder] {
+        &self.encoders
+    }
+
+    /// The UNet.
+    pub fn unet(&self) -> &Unet {
+        &self.unet
+    }
+
+    /// The decoder.
+    pub fn vae(&self) -> &VaeDecoder {
+        &self.vae
+    }
+
+    /// The folder's scheduler settings.
+    pub fn scheduler_config(&self) -> &SchedulerConfig {
+        &self.folder.scheduler
+    }
+
+    /// Encodes prompts as [`Pipeline::generate`] does; `negative_prompt` is `None` without
+    /// guidance, `Some(None)` with guidance but no negative prompt.
+    ///
+    /// # Errors
+    /// If a prompt holds a token that an encoder does not know.
+    pub fn encode_prompts(
+        &self,
+        prompt: &str,
+        negative_prompt: Option<Option<&str>>,
+    ) -> Result<PromptEmbeds, EngineError> {
+        encode_prompts(&self.encoders, &self.folder, prompt, negative_prompt)
     }
 
     /// Makes one image. `observe` is called as each phase begins and after each step; its answer
@@ -148,8 +234,14 @@ impl Pipeline {
         request: &GenerateRequest,
         observe: &mut dyn FnMut(&Progress<'_>) -> Control,
     ) -> Result<Generation, EngineError> {
-        let _ = observe;
-        request.validate(&self.description)?;
-        Err(EngineError::model("", "generation lands next"))
+        text_to_image::generate(self, request, observe)
+    }
+
+    fn latent_to_rgb(&self) -> Result<&LatentToRgb, EngineError> {
+        if let Some(map) = self.latent_to_rgb.get() {
+            return Ok(map);
+        }
+        let map = LatentToRgb::fit(&self.vae)?;
+        Ok(self.latent_to_rgb.get_or_init(|| map))
     }
 }

@@ -1,0 +1,51 @@
+//! Kernels for the CPU, behind candle custom ops: what SDXL spends its time in, each parallel over
+//! the process' compute threads.
+//!
+//! All take and give contiguous f32 tensors. This is the one place of the engine with unsafe code:
+//! the calls into `gemm`, whose bounds are checked in [`gemm`], and disjoint parallel writes of
+//! output tiles in [`conv2d`].
+
+mod attention;
+mod conv2d;
+mod gemm;
+mod layout;
+mod linear;
+mod math;
+mod norm;
+mod pointwise;
+
+use candle_core::{CpuStorage, Layout, Result};
+
+pub use attention::attention;
+pub use conv2d::{ConvGeometry, conv2d};
+pub use layout::{channels_first, channels_last, upsample_nearest};
+pub use linear::linear;
+pub use norm::{group_norm, layer_norm};
+pub use pointwise::{Pointwise, geglu, pointwise};
+
+/// The values of a contiguous f32 tensor.
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let all = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&all[start..end]),
+        None => candle_core::bail!("a kernel needs contiguous tensors"),
+    }
+}
+
+/// Sets the number of compute threads of this process, once: later calls change nothing.
+///
+/// `None` takes what the machine offers, which rayon asks of the operating system and which
+/// respects a container's quota.
+pub fn set_threads(threads: Option<usize>) {
+    if let Some(threads) = threads {
+        // The pool can be built only once per process; the first caller decides.
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .build_global();
+    }
+}
+
+/// Number of compute threads in use.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}

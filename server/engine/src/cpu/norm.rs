@@ -1,0 +1,158 @@
+//! Normalisation: two passes over the data, so that a large mean does not eat the variance.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::pointwise::Pointwise;
+use super::values;
+
+/// Mean and variance (population) of `values`.
+fn moments(values: &[f32]) -> (f32, f32) {
+    let count = values.len().max(1) as f64;
+    let mean = (sum(values, |x| x) / count) as f32;
+    let variance = sum(values, |x| (x - mean) * (x - mean)) / count;
+    (mean, variance as f32)
+}
+
+/// Sum of `f` over `values`: f32 lanes within short blocks, f64 across them.
+fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    const LANES: usize = 16;
+    let mut total = 0.0;
+    for block in values.chunks(64 * LANES) {
+        let mut lanes = [0.0f32; LANES];
+        let (whole, rest) = block.as_chunks::<LANES>();
+        for chunk in whole {
+            for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                *lane += f(x);
+            }
+        }
+        total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+        total += rest.iter().map(|&x| f64::from(f(x))).sum::<f64>();
+    }
+    total
+}
+
+struct GroupNorm {
+    groups: usize,
+    eps: f32,
+    activation: Option<Pointwise>,
+}
+
+/// Group normalisation (arXiv:1803.08494) of `input` (b, c, …) with `weight` and `bias` (c),
+/// followed by `activation`.
+///
+/// # Errors
+/// If `groups` does not divide the channels.
+pub fn group_norm(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    groups: usize,
+    eps: f64,
+    activation: Option<Pointwise>,
+) -> Result<Tensor> {
+    let op = GroupNorm {
+        groups,
+        eps: eps as f32,
+        activation,
+    };
+    input.contiguous()?.apply_op3_no_bwd(weight, bias, &op)
+}
+
+impl CustomOp3 for GroupNorm {
+    fn name(&self) -> &'static str {
+        "group_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (input, weight, bias) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
+        let dims = l1.dims();
+        if dims.len() < 2 || !dims[1].is_multiple_of(self.groups) || weight.len() != dims[1] {
+            candle_core::bail!("{} groups do not fit {:?}", self.groups, l1.shape());
+        }
+        let per_group = dims[1] / self.groups;
+        let area: usize = dims[2..].iter().product();
+        let size = per_group * area;
+        let mut out = vec![0.0; input.len()];
+        if size > 0 {
+            out.par_chunks_exact_mut(size)
+                .zip(input.par_chunks_exact(size))
+                .enumerate()
+                .for_each(|(index, (out, input))| {
+                    let first = index % self.groups * per_group;
+                    let (mean, variance) = moments(input);
+                    let inverse = 1.0 / (variance + self.eps).sqrt();
+                    for (channel, (out, input)) in out
+                        .chunks_exact_mut(area)
+                        .zip(input.chunks_exact(area))
+                        .enumerate()
+                    {
+                        let scale = inverse * weight[first + channel];
+                        let shift = bias[first + channel] - scale * mean;
+                        for (out, &x) in out.iter_mut().zip(input) {
+                            *out = x * scale + shift;
+                        }
+                        if let Some(activation) = self.activation {
+                            activation.apply(out);
+                        }
+                    }
+                });
+        }
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+}
+
+struct LayerNorm {
+    eps: f32,
+}
+
+/// Layer normalisation (arXiv:1607.06450) over the last axis.
+///
+/// # Errors
+/// If `weight` and `bias` do not have the length of the last axis.
+pub fn layer_norm(input: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let op = LayerNorm { eps: eps as f32 };
+    input.contiguous()?.apply_op3_no_bwd(weight, bias, &op)
+}
+
+impl CustomOp3 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (input, weight, bias) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
+        let size = weight.len();
+        if l1.dims().last() != Some(&size) || bias.len() != size || size == 0 {
+            candle_core::bail!("a layer norm of {size} got {:?}", l1.shape());
+        }
+        let mut out = vec![0.0; input.len()];
+        out.par_chunks_exact_mut(size)
+            .zip(input.par_chunks_exact(size))
+            .for_each(|(out, input)| {
+                let (mean, variance) = moments(input);
+                let inverse = 1.0 / (variance + self.eps).sqrt();
+                for (((out, &x), &weight), &bias) in out.iter_mut().zip(input).zip(weight).zip(bias)
+                {
+                    *out = (x - mean) * inverse * weight + bias;
+                }
+            });
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+}

@@ -1,0 +1,56 @@
+//! Convolutions.
+
+use candle_core::{Result, Tensor};
+
+use crate::EngineError;
+use crate::cpu::{ConvGeometry, conv2d};
+use crate::weights::Weights;
+
+/// A square convolution with bias.
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    geometry: ConvGeometry,
+}
+
+impl Conv2d {
+    /// Reads a convolution that keeps the size of its input: `weight` (outputs, inputs, k, k) and
+    /// `bias` (outputs), odd `kernel`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn load(
+        weights: &Weights,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+    ) -> std::result::Result<Self, EngineError> {
+        Self::load_with(weights, inputs, outputs, kernel, ConvGeometry::same(kernel))
+    }
+
+    /// Reads a convolution with any stride and padding.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn load_with(
+        weights: &Weights,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        geometry: ConvGeometry,
+    ) -> std::result::Result<Self, EngineError> {
+        Ok(Self {
+            weight: weights.tensor("weight", &[outputs, inputs, kernel, kernel])?,
+            bias: weights.tensor("bias", &[outputs])?,
+            geometry,
+        })
+    }
+
+    /// (b, inputs, h, w) → (b, outputs, h', w').
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        conv2d(input, &self.weight, &self.bias, self.geometry)
+    }
+}

@@ -1,0 +1,116 @@
+//! Noise: the same numbers as `torch.randn(…, generator=torch.Generator("cpu").manual_seed(seed))`
+//! in f32.
+//!
+//! torch draws from a Mersenne twister (MT19937, Matsumoto and Nishimura 1998) seeded with the low
+//! 32 bits of the seed, and has two ways of making normal numbers from it (Box and Muller 1958):
+//! one for 16 numbers or more, one for fewer.
+
+const N: usize = 624;
+const M: usize = 397;
+
+/// The Mersenne twister of torch's CPU generator, with the one normal number that the scalar way
+/// keeps for the next call.
+#[derive(Clone)]
+pub struct TorchGenerator {
+    state: [u32; N],
+    next: usize,
+    kept: Option<f64>,
+}
+
+impl TorchGenerator {
+    /// As `manual_seed(seed)`. torch uses the low 32 bits only; negative seeds of Python are the
+    /// same bits as their two's complement.
+    pub fn new(seed: u64) -> Self {
+        let mut state = [0; N];
+        let mut value = seed as u32;
+        for (i, slot) in state.iter_mut().enumerate() {
+            if i > 0 {
+                value = 1_812_433_253u32
+                    .wrapping_mul(value ^ (value >> 30))
+                    .wrapping_add(i as u32);
+            }
+            *slot = value;
+        }
+        Self {
+            state,
+            next: N,
+            kept: None,
+        }
+    }
+
+    fn refill(&mut self) {
+        for i in 0..N {
+            let y = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % N] & 0x7fff_ffff);
+            let twist = if y & 1 == 1 { 0x9908_b0df } else { 0 };
+            self.state[i] = self.state[(i + M) % N] ^ (y >> 1) ^ twist;
+        }
+        self.next = 0;
+    }
+
+    /// 32 random bits.
+    pub fn next_u32(&mut self) -> u32 {
+        if self.next == N {
+            self.refill();
+        }
+        let mut y = self.state[self.next];
+        self.next += 1;
+        y ^= y >> 11;
+        y ^= (y << 7) & 0x9d2c_5680;
+        y ^= (y << 15) & 0xefc6_0000;
+        y ^ (y >> 18)
+    }
+
+    /// Uniform on [0, 1) with 24 bits.
+    fn uniform_f32(&mut self) -> f32 {
+        (self.next_u32() & 0x00ff_ffff) as f32 / 16_777_216.0
+    }
+
+    /// Uniform on [0, 1) with 53 bits.
+    fn uniform_f64(&mut self) -> f64 {
+        let high = u64::from(self.next_u32());
+        let bits = (high << 32 | u64::from(self.next_u32())) & ((1 << 53) - 1);
+        bits as f64 / (1u64 << 53) as f64
+    }
+
+    /// `count` numbers of the standard normal distribution, as `torch.randn` gives them for a
+    /// tensor of `count` elements.
+    pub fn randn(&mut self, count: usize) -> Vec<f32> {
+        if count < BLOCK {
+            return (0..count).map(|_| self.normal() as f32).collect();
+        }
+        let mut values: Vec<f32> = (0..count).map(|_| self.uniform_f32()).collect();
+        let (blocks, rest) = values.as_chunks_mut::<BLOCK>();
+        blocks.iter_mut().for_each(box_muller);
+        if !rest.is_empty() {
+            // The last block overlaps its neighbour, and is drawn anew.
+            let mut block: [f32; BLOCK] = std::array::from_fn(|_| self.uniform_f32());
+            box_muller(&mut block);
+            values[count - BLOCK..].copy_from_slice(&block);
+        }
+        values
+    }
+
+    /// One normal number; every second one comes from the pair before.
+    fn normal(&mut self) -> f64 {
+        if let Some(kept) = self.kept.take() {
+            return kept;
+        }
+        let angle = 2.0 * std::f64::consts::PI * self.uniform_f64();
+        let radius = (-2.0 * (-self.uniform_f64()).ln_1p()).sqrt();
+        self.kept = Some(radius * angle.sin());
+        radius * angle.cos()
+    }
+}
+
+const BLOCK: usize = 16;
+
+/// Turns 16 uniform numbers into 16 normal ones: the first eight give radii, the last eight angles.
+fn box_muller(block: &mut [f32; BLOCK]) {
+    for i in 0..BLOCK / 2 {
+        // In f64 and rounded once: nearest to what any f32 implementation of torch's gives.
+        let radius = f64::from((-2.0 * f64::from(1.0 - block[i]).ln()).sqrt() as f32);
+        let angle = f64::from(2.0 * std::f32::consts::PI * block[i + BLOCK / 2]);
+        block[i] = (radius * angle.cos()) as f32;
+        block[i + BLOCK / 2] = (radius * angle.sin()) as f32;
+    }
+}

@@ -1,0 +1,60 @@
+//! Schedulers: at which noise levels the UNet is asked, and how its answers move the sample.
+//!
+//! [`SchedulerConfig`] reads `scheduler_config.json`; [`SchedulerConfig::schedule`] makes the
+//! [`Scheduler`] of one generation. Numbers are computed in the precision that diffusers computes
+//! them in, f32 or f64 step by step.
+
+mod beta;
+mod config;
+mod euler;
+mod sigmas;
+
+use crate::EngineError;
+
+pub use beta::beta_quantile;
+pub use config::{
+    BetaSchedule, FinalSigma, Interpolation, PredictionType, SchedulerConfig, SchedulerKind,
+    SigmaSpacing, TimestepSpacing,
+};
+pub use euler::EulerDiscrete;
+pub use sigmas::{NoiseSchedule, training_sigmas};
+
+/// One generation's way from noise to image.
+pub trait Scheduler: Send {
+    /// The timesteps that the UNet is asked at, from noisy to clean; they may be fractional.
+    fn timesteps(&self) -> &[f32];
+
+    /// What the initial noise is multiplied by.
+    fn init_noise_sigma(&self) -> f32;
+
+    /// Scales the sample for the UNet at step `index`.
+    fn scale_model_input(&self, index: usize, sample: &mut [f32]);
+
+    /// Moves `sample` by the UNet's output at step `index`. Steps are taken in order.
+    fn step(&mut self, index: usize, model_output: &[f32], sample: &mut [f32]);
+
+    /// The clean sample that the last step's output implied: what a preview shows.
+    fn predicted_original(&self) -> Option<&[f32]>;
+}
+
+/// Names of all schedulers, as a request may give them.
+pub fn names() -> Vec<String> {
+    SchedulerKind::ALL
+        .iter()
+        .map(|kind| kind.name().to_string())
+        .collect()
+}
+
+impl SchedulerConfig {
+    /// Sets out the steps of one generation.
+    ///
+    /// # Errors
+    /// If the config and the number of steps do not go together.
+    pub fn schedule(&self, num_inference_steps: usize) -> Result<Box<dyn Scheduler>, EngineError> {
+        match self.kind {
+            SchedulerKind::EulerDiscrete => {
+                Ok(Box::new(EulerDiscrete::new(self, num_inference_steps)?))
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! CLIP's byte-level BPE tokenizer, as transformers 5 builds it from a tokenizer folder: from
+//! `vocab.json` and `merges.txt`, or from the vocabulary inside of `tokenizer.json`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::replace::ReplacePattern;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as NormalizerSequence};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{
+    AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
+};
+
+use crate::EngineError;
+use crate::config::Config;
+
+/// How CLIP cuts text into words: the special tokens, English clitics, runs of letters, single
+/// digits, runs of anything else.
+const WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// Tokens that a CLIP text model sees, where the folder does not say.
+const DEFAULT_LENGTH: usize = 77;
+
+/// A tokenizer.
+pub struct ClipTokenizer {
+    tokenizer: Tokenizer,
+    bos: u32,
+    eos: u32,
+    pad: u32,
+    model_max_length: usize,
+}
+
+/// A prompt as tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Begin, text, end, pads: `model_max_length` tokens.
+    pub ids: Vec<u32>,
+    /// The part of the text that did not fit.
+    pub removed: Option<String>,
+}
+
+/// The special tokens of a tokenizer folder.
+struct SpecialTokens {
+    bos: String,
+    eos: String,
+    unk: String,
+    pad: String,
+    /// Every token that is matched in the text before words are cut, by its number where known.
+    added: BTreeMap<u32, AddedToken>,
+    loose: Vec<AddedToken>,
+}
+
+type Vocabulary = (BTreeMap<String, u32>, Vec<(String, String)>);
+
+impl ClipTokenizer {
+    /// Reads a tokenizer folder.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] naming the file that is missing or wrong.
+    pub fn open(folder: &Path) -> Result<Self, EngineError> {
+        if !folder.is_dir() {
+            return Err(EngineError::model(
+                folder,
+                "is missing; the model folder is incomplete",
+            ));
+        }
+        let config = read_optional(&folder.join("tokenizer_config.json"))?;
+        let json_path = folder.join("tokenizer.json");
+        let tokenizer_json = read_optional(&json_path)?;
+        let special = SpecialTokens::read(folder, config.as_ref(), tokenizer_json.as_ref())?;
+        let (vocabulary, merges) = match &tokenizer_json {
+            Some(json) => vocabulary_of_json(json)?,
+            None => vocabulary_of_files(folder)?,
+        };
+        let source = if tokenizer_json.is_some() {
+            json_path
+        } else {
+            folder.join("vocab.json")
+        };
+        let model_max_length = match config
+            .as_ref()
+            .and_then(|config| config.get("model_max_length"))
+        {
+            // Tokenizers without a limit carry a number of thirty digits here.
+            Some(value) => value
+                .as_u64()
+                .and_then(|length| usize::try_from(length).ok())
+                .filter(|length| (2..=4096).contains(length))
+                .ok_or_else(|| {
+                    EngineError::model(
+                        folder.join("tokenizer_config.json"),
+                        format!("`model_max_length` is {value}; SDXL's is 77"),
+                    )
+                })?,
+            None => DEFAULT_LENGTH,
+        };
+        Self::build(&source, vocabulary, merges, &special, model_max_length)
+    }
+
+    fn build(
+        source: &Path,
+        vocabulary: BTreeMap<String, u32>,
+        merges: Vec<(String, String)>,
+        special: &SpecialTokens,
+        model_max_length: usize,
+    ) -> Result<Self, EngineError> {
+        let failed = |error: tokenizers::Error| {
+            EngineError::model(source, format!("is no CLIP vocabulary: {error}"))
+        };
+        let model = BPE::builder()
+            .vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), merges)
+            .continuing_subword_prefix(String::new())
+            .end_of_word_suffix("</w>".to_string())
+            .fuse_unk(false)
+            .unk_token(special.unk.clone())
+            .build()
+            .map_err(failed)?;
+        let mut tokenizer = Tokenizer::new(model);
+        let spaces =
+            Replace::new(ReplacePattern::Regex(r"\s+".to_string()), " ").map_err(failed)?;
+        tokenizer
+            .with_normalizer(Some(NormalizerSequence::new(vec![
+                NormalizerWrapper::NFC(NFC),
+                NormalizerWrapper::Replace(spaces),
+                NormalizerWrapper::Lowercase(Lowercase),
+            ])))
+            .map_err(failed)?;
+        let words = Split::new(
+            SplitPattern::Regex(WORDS.to_string()),
+            SplitDelimiterBehavior::Removed,
+            true,
+        )
+        .map_err(failed)?;
+        tokenizer.with_pre_tokenizer(Some(PreTokenizerSequence::new(vec![
+            PreTokenizerWrapper::Split(words),
+            PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
+        ])));
+        tokenizer.with_decoder(Some(ByteLevel::default()));
+        for token in special.added.values().chain(&special.loose) {
+            if token.special {
+                tokenizer
+                    .add_special_tokens([token.clone()])
+                    .map_err(failed)?;
+            } else {
+                tokenizer.add_tokens([token.clone()]).map_err(failed)?;
+            }
+        }
+        let id = |name: &str, token: &str| {
+            tokenizer.token_to_id(token).ok_or_else(|| {
+                EngineError::model(source, format!("does not hold the {name} token `{token}`"))
+            })
+        };
+        Ok(Self {
+            bos: id("begin-of-text", &special.bos)?,
+            eos: id("end-of-text", &special.eos)?,
+            pad: id("padding", &special.pad)?,
+            tokenizer,
+            model_max_length,
+        })
+    }
+
+    /// Number of tokens that [`ClipTokenizer::encode`] gives.
+    pub fn model_max_length(&self) -> usize {
+        self.model_max_length
+    }
+
+    /// Cuts a text into tokens, frames them with begin and end, cuts off what does not fit and
+    /// fills up with pads.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidRequest`] if the text cannot be tokenized.
+    pub fn encode(&self, text: &str) -> Result<Tokens, EngineError> {
+        let failed = |error: tokenizers::Error| {
+            EngineError::invalid("prompt", format!("cannot be tokenized: {error}"))
+        };
+        let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
+        let words = encoding.get_ids();
+        let room = self.model_max_length - 2;
+        let removed = if words.len() > room {
+            let text = self
+                .tokenizer
+                .decode(&words[room..], false)
+                .map_err(failed)?;
+            Some(text.replace("</w>", " ").trim().to_string())
+        } else {
+            None
+        };
+        let mut ids = Vec::with_capacity(self.model_max_length);
+        ids.push(self.bos);
+        ids.extend(&words[..words.len().min(room)]);
+        ids.push(self.eos);
+        ids.resize(self.model_max_length, self.pad);
+        Ok(Tokens { ids, removed })
+    }
+}
+
+impl SpecialTokens {
+    /// Gathers what the files say, in transformers' order of precedence.
+    fn read(
+        folder: &Path,
+        config: Option<&Config>,
+        tokenizer_json: Option<&Config>,
+    ) -> Result<Self, EngineError> {
+        let mut named: BTreeMap<&str, AddedToken> = BTreeMap::new();
+        for (key, default) in [
+            ("bos_token", "<|startoftext|>"),
+            ("eos_token", "<|endoftext|>"),
+            ("unk_token", "<|endoftext|>"),
+            ("pad_token", "<|endoftext|>"),
+        ] {
+            let token = config
+                .and_then(|config| config.get(key))
+                .and_then(added_token)
+                .unwrap_or_else(|| AddedToken::from(default, true));
+            named.insert(key, token);
+        }
+        let mut added = BTreeMap::new();
+        let decoder = config.and_then(|config| config.get("added_tokens_decoder"));
+        if let Some(Value::Object(decoder)) = decoder {
+            for (id, token) in decoder {
+                if let (Ok(id), Some(token)) = (id.parse(), added_token(token)) {
+                    added.insert(id, token);
+                }
+            }
+        } else {
+            if let Some(map) = read_optional(&folder.join("special_tokens_map.json"))? {
+                for (key, token) in &mut named {
+                    if let Some(found) = map.get(key).and_then(added_token) {
+                        *token = found;
+                    }
+                }
+            }
+            if let Some(extra) = read_optional(&folder.join("added_tokens.json"))? {
+                for (content, id) in extra.entries() {
+                    let special = named.values().any(|token| &token.content == content);
+                    if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+                        added.insert(id, AddedToken::from(content.clone(), special));
+                    }
+                }
+            }
+            let listed = tokenizer_json.and_then(|json| json.get("added_tokens"));
+            for token in listed.and_then(Value::as_array).into_iter().flatten() {
+                let id = token.get("id").and_then(Value::as_u64);
+                if let (Some(id), Some(token)) = (id, added_token(token)) {
+                    added.insert(id as u32, token);
+                }
+            }
+        }
+        let content = |key: &str| named[key].content.clone();
+        let (bos, eos, unk, pad) = (
+            content("bos_token"),
+            content("eos_token"),
+            content("unk_token"),
+            content("pad_token"),
+        );
+        let mut loose: Vec<AddedToken> = Vec::new();
+        for mut token in named.into_values() {
+            let known = added
+                .values()
+                .chain(&loose)
+                .any(|known| known.content == token.content);
+            if !known {
+                token.special = true;
+                loose.push(token);
+            }
+        }
+        Ok(Self {
+            bos,
+            eos,
+            unk,
+            pad,
+            added,
+            loose,
+        })
+    }
+}
+
+/// A special token, given as a text or as an object with its `content`.
+fn added_token(value: &Value) -> Option<AddedToken> {
+    match value {
+        Value::String(content) => Some(AddedToken::from(content.clone(), true)),
+        Value::Object(fields) => {
+            let flag = |key: &str| fields.get(key).and_then(Value::as_bool);
+            let special = flag("special").unwrap_or(true);
+            let token = AddedToken::from(fields.get("content")?.as_str()?.to_string(), special)
+                .single_word(flag("single_word").unwrap_or(false))
+                .lstrip(flag("lstrip").unwrap_or(false))
+                .rstrip(flag("rstrip").unwrap_or(false))
+                .normalized(flag("normalized").unwrap_or(!special));
+            Some(token)
+        }
+        _ => None,
+    }
+}
+
+fn read_optional(path: &PathBuf) -> Result<Option<Config>, EngineError> {
+    if path.is_file() {
+        Config::read(path).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+fn vocabulary_of_json(json: &Config) -> Result<Vocabulary, EngineError> {
+    let wrong =
+        |what: &str| EngineError::model(json.path(), format!("is no CLIP tokenizer: {what}"));
+    let model = json
+        .get("model")
+        .ok_or_else(|| wrong("it has no `model`"))?;
+    let vocabulary = model
+        .get("vocab")
+        .and_then(Value::as_object)
+        .ok_or_else(|| wrong("its `model` has no `vocab`"))?;
+    let merges = model
+        .get("merges")
+        .and_then(Value::as_array)
+        .ok_or_else(|| wrong("its `model` has no `merges`"))?;
+    let merges = merges
+        .iter()
+        .map(|merge| match merge {
+            Value::String(text) => pair(text),
+            Value::Array(parts) => match parts.as_slice() {
+                [Value::String(left), Value::String(right)] => Some((left.clone(), right.clone())),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| wrong("one of its `merges` is no pair"))?;
+    let vocabulary = numbered(vocabulary).ok_or_else(|| wrong("its `vocab` maps to no numbers"))?;
+    Ok((vocabulary, merges))
+}
+
+fn vocabulary_of_files(folder: &Path) -> Result<Vocabulary, EngineError> {
+    let vocab_path = folder.join("vocab.json");
+    let config = Config::read(&vocab_path)?;
+    let vocabulary: BTreeMap<String, u32> = config
+        .entries()
+        .map(|(token, id)| Some((token.clone(), u32::try_from(id.as_u64()?).ok()?)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| EngineError::model(&vocab_path, "maps tokens to something not a number"))?;
+    let merges_path = folder.join("merges.txt");
+    let text = std::fs::read_to_string(&merges_path)
+        .map_err(|error| EngineError::model(&merges_path, format!("cannot be read: {error}")))?;
+    let merges = text
+        .lines()
+        .filter(|line| !line.starts_with("#version") && !line.trim().is_empty())
+        .map(|line| {
+            pair(line).ok_or_else(|| {
+                EngineError::model(
+                    &merges_path,
+                    format!("has a line that is no pair: `{line}`"),
+                )
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((vocabulary, merges))
+}
+
+fn numbered(map: &serde_json::Map<String, Value>) -> Option<BTreeMap<String, u32>> {
+    map.iter()
+        .map(|(token, id)| Some((token.clone(), u32::try_from(id.as_u64()?).ok()?)))
+        .collect()
+}
+
+fn pair(text: &str) -> Option<(String, String)> {
+    let (left, right) = text.split_once(' ')?;
+    (!left.is_empty() && !right.is_empty()).then(|| (left.to_string(), right.to_string()))
+}

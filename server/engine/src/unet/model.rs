@@ -1,0 +1,255 @@
+//! The whole UNet.
+
+use candle_core::{Result, Tensor};
+
+use super::blocks::{DownBlock, MidBlock, UpBlock};
+use super::config::UnetConfig;
+use super::embeddings::{TimestepEmbedding, guidance_scale_embedding, sinusoidal_embedding};
+use super::transformer::TextKeys;
+use crate::EngineError;
+use crate::nn::{Conv2d, GroupNorm, Linear};
+use crate::weights::Weights;
+
+/// The UNet of an SDXL model.
+pub struct Unet {
+    config: UnetConfig,
+    conv_in: Conv2d,
+    time_embedding: TimestepEmbedding,
+    add_embedding: TimestepEmbedding,
+    encoder_hid_proj: Option<Linear>,
+    down_blocks: Vec<DownBlock>,
+    mid_block: Option<MidBlock>,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+/// What stays the same over all steps of a generation, made ready for one UNet.
+pub struct Conditioning {
+    /// Pooled text and sizes: (b, `time_embed_dim`).
+    added: Tensor,
+    /// Embedding of the guidance scale: (1, `time_cond_proj_dim`).
+    guidance: Option<Tensor>,
+    /// Keys and values of the text, in the order in which the blocks take them.
+    text: Vec<TextKeys>,
+    batch: usize,
+}
+
+impl Unet {
+    /// Reads the UNet that `config` describes.
+    ///
+    /// # Errors
+    /// If its tensors cannot be read.
+    pub fn load(weights: &Weights, config: &UnetConfig) -> std::result::Result<Self, EngineError> {
+        let activation = config.activation;
+        let time_dim = config.time_embed_dim;
+        let count = config.down_blocks.len();
+        let first = config.down_blocks[0].channels;
+
+        let mut down_blocks = Vec::with_capacity(count);
+        // Channels of everything the down blocks hand to the side.
+        let mut skips = vec![first];
+        let mut channels = first;
+        for (at, block) in config.down_blocks.iter().enumerate() {
+            let downsample = at + 1 < count;
+            let weights = weights.at("down_blocks").at(at);
+            down_blocks.push(DownBlock::load(
+                &weights, channels, block, downsample, config,
+            )?);
+            channels = block.channels;
+            skips.extend(vec![channels; block.layers + usize::from(downsample)]);
+        }
+        let mid_block = config
+            .mid_block
+            .as_ref()
+            .map(|block| MidBlock::load(&weights.at("mid_block"), channels, block, config))
+            .transpose()?;
+        let mut up_blocks = Vec::with_capacity(count);
+        for (at, block) in config.up_blocks.iter().enumerate() {
+            let taken: Vec<usize> = (0..block.layers).filter_map(|_| skips.pop()).collect();
+            let weights = weights.at("up_blocks").at(at);
+            up_blocks.push(UpBlock::load(
+                &weights,
+                channels,
+                &taken,
+                block,
+                at + 1 < count,
+                config,
+            )?);
+            channels = block.channels;
+        }
+
+        Ok(Self {
+            conv_in: Conv2d::load(
+                &weights.at("conv_in"),
+                config.in_channels,
+                first,
+                config.conv_in_kernel,
+            )?,
+            time_embedding: TimestepEmbedding::load(
+                &weights.at("time_embedding"),
+                first,
+                time_dim,
+                activation,
+                config.timestep_post_activation,
+                config.time_cond_proj_dim,
+            )?,
+            add_embedding: TimestepEmbedding::load(
+                &weights.at("add_embedding"),
+                config.projection_class_embeddings_input_dim,
+                time_dim,
+                // diffusers leaves this one at its default, whatever `act_fn` says.
+                crate::nn::Activation::SILU,
+                None,
+                None,
+            )?,
+            encoder_hid_proj: config
+                .encoder_hid_dim
+                .map(|dim| {
+                    let weights = weights.at("encoder_hid_proj");
+                    Linear::load(&weights, dim, config.cross_attention_dim)
+                })
+                .transpose()?,
+            down_blocks,
+            mid_block,
+            up_blocks,
+            conv_norm_out: GroupNorm::load(
+                &weights.at("conv_norm_out"),
+                first,
+                config.norm_num_groups,
+                config.norm_eps,
+            )?,
+            conv_out: Conv2d::load(
+                &weights.at("conv_out"),
+                first,
+                config.out_channels,
+                config.conv_out_kernel,
+            )?,
+            config: config.clone(),
+        })
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &UnetConfig {
+        &self.config
+    }
+
+    /// Prepares what does not change from step to step.
+    ///
+    /// * `prompt_embeds` (b, tokens, width): the text.
+    /// * `pooled` (b, `projection_dim`): the text in one vector.
+    /// * `time_ids`: original height and width, crop top and left, target height and width; the
+    ///   same for the whole batch.
+    /// * `guidance_scale`: for models distilled to take it; others ignore it.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn condition(
+        &self,
+        prompt_embeds: &Tensor,
+        pooled: &Tensor,
+        time_ids: [f32; 6],
+        guidance_scale: f64,
+    ) -> Result<Conditioning> {
+        let (batch, _, _) = prompt_embeds.dims3()?;
+        // Sizes: 6 numbers → (1, 6·dim) → (b, 6·dim), beside the pooled text.
+        let sizes = sinusoidal_embedding(
+            &time_ids,
+            self.config.addition_time_embed_dim,
+            self.config.flip_sin_to_cos,
+            self.config.freq_shift,
+        )?
+        .reshape((1, ()))?;
+        let sizes = sizes.broadcast_as((batch, sizes.dim(1)?))?;
+        let added = self
+            .add_embedding
+            .forward(&Tensor::cat(&[pooled, &sizes], 1)?, None)?;
+        let guidance = self
+            .config
+            .time_cond_proj_dim
+            .map(|dim| guidance_scale_embedding(guidance_scale, dim))
+            .transpose()?;
+        let context = match &self.encoder_hid_proj {
+            Some(projection) => projection.forward(prompt_embeds)?,
+            None => prompt_embeds.clone(),
+        };
+        let mut text = Vec::new();
+        for block in &self.down_blocks {
+            block.text_keys(&context, &mut text)?;
+        }
+        if let Some(block) = &self.mid_block {
+            block.text_keys(&context, &mut text)?;
+        }
+        for block in &self.up_blocks {
+            block.text_keys(&context, &mut text)?;
+        }
+        Ok(Conditioning {
+            added,
+            guidance,
+            text,
+            batch,
+        })
+    }
+
+    /// Predicts the noise in `sample` (b, `in_channels`, h, w) at `timestep`, which may be
+    /// fractional: (b, `out_channels`, h, w).
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timestep: f32,
+        conditioning: &Conditioning,
+    ) -> Result<Tensor> {
+        if sample.dim(0)? != conditioning.batch {
+            candle_core::bail!("sample and conditioning differ in batch");
+        }
+        // 0. Centre.
+        let sample = if self.config.center_input_sample {
+            ((sample * 2.0)? - 1.0)?
+        } else {
+            sample.clone()
+        };
+
+        // 1. Time, plus the added conditioning: (b, time_embed_dim).
+        let time = sinusoidal_embedding(
+            &[timestep],
+            self.config.down_blocks[0].channels,
+            self.config.flip_sin_to_cos,
+            self.config.freq_shift,
+        )?;
+        let time = self
+            .time_embedding
+            .forward(&time, conditioning.guidance.as_ref())?;
+        let mut time = conditioning.added.broadcast_add(&time)?;
+        if let Some(activation) = self.config.time_embedding_activation {
+            time = activation.forward(&time)?;
+        }
+        // Every resnet applies its activation to the same embedding: do it once.
+        let time = self.config.activation.forward(&time)?;
+
+        // 2. In: (b, 4, h, w) → (b, c, h, w).
+        let mut hidden = self.conv_in.forward(&sample)?;
+
+        // 3. Down, keeping each output.
+        let mut text = conditioning.text.iter();
+        let mut skips = vec![hidden.clone()];
+        for block in &self.down_blocks {
+            hidden = block.forward(hidden, &time, &mut text, &mut skips)?;
+        }
+        // 4. Middle.
+        if let Some(block) = &self.mid_block {
+            hidden = block.forward(&hidden, &time, &mut text)?;
+        }
+        // 5. Up, taking them back.
+        for block in &self.up_blocks {
+            hidden = block.forward(hidden, &time, &mut text, &mut skips)?;
+        }
+        // 6. Out: (b, c, h, w) → (b, 4, h, w).
+        let hidden = self
+            .conv_norm_out
+            .forward(&hidden, Some(self.config.activation))?;
+        self.conv_out.forward(&hidden)
+    }
+}

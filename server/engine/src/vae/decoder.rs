@@ -1,0 +1,130 @@
+//! From latents to pixels.
+
+use candle_core::{Result, Tensor};
+
+use super::attention::{EPS, MidBlock, resnet_style};
+use super::config::VaeConfig;
+use super::encoder;
+use crate::EngineError;
+use crate::cpu::upsample_nearest;
+use crate::nn::{Activation, Conv2d, GroupNorm};
+use crate::unet::ResnetBlock;
+use crate::weights::Weights;
+
+/// The decoding half of an autoencoder.
+pub struct VaeDecoder {
+    config: VaeConfig,
+    post_quant_conv: Option<Conv2d>,
+    conv_in: Conv2d,
+    mid_block: MidBlock,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+struct UpBlock {
+    resnets: Vec<ResnetBlock>,
+    upsampler: Option<Conv2d>,
+}
+
+impl VaeDecoder {
+    /// Reads the decoder that `config` describes. The encoder's tensors are accounted for, but not
+    /// read: text-to-image has no use for them.
+    ///
+    /// # Errors
+    /// If its tensors cannot be read.
+    pub fn load(weights: &Weights, config: &VaeConfig) -> std::result::Result<Self, EngineError> {
+        if weights.is_checking() {
+            encoder::account_for(weights, config)?;
+        }
+        let latent = config.latent_channels;
+        let channels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
+        let style = resnet_style(config);
+        let decoder = weights.at("decoder");
+        let mut up_blocks = Vec::with_capacity(channels.len());
+        let mut inputs = channels[0];
+        for (at, &outputs) in channels.iter().enumerate() {
+            let weights = decoder.at("up_blocks").at(at);
+            let resnets = (0..=config.layers_per_block)
+                .map(|layer| {
+                    let inputs = if layer == 0 { inputs } else { outputs };
+                    ResnetBlock::load(&weights.at("resnets").at(layer), inputs, outputs, &style)
+                })
+                .collect::<std::result::Result<_, _>>()?;
+            let upsampler = (at + 1 < channels.len())
+                .then(|| Conv2d::load(&weights.at("upsamplers.0.conv"), outputs, outputs, 3))
+                .transpose()?;
+            up_blocks.push(UpBlock { resnets, upsampler });
+            inputs = outputs;
+        }
+        Ok(Self {
+            post_quant_conv: config
+                .use_post_quant_conv
+                .then(|| Conv2d::load(&weights.at("post_quant_conv"), latent, latent, 1))
+                .transpose()?,
+            conv_in: Conv2d::load(&decoder.at("conv_in"), latent, channels[0], 3)?,
+            mid_block: MidBlock::load(&decoder.at("mid_block"), config)?,
+            up_blocks,
+            conv_norm_out: GroupNorm::load(
+                &decoder.at("conv_norm_out"),
+                inputs,
+                config.norm_num_groups,
+                EPS,
+            )?,
+            conv_out: Conv2d::load(&decoder.at("conv_out"), inputs, 3, 3)?,
+            config: config.clone(),
+        })
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// Latents as the UNet knows them (b, c, h, w) → pixels about −1…1 (b, 3, h·f, w·f), f being
+    /// the scale factor.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn decode_scaled(&self, latents: &Tensor) -> Result<Tensor> {
+        // 1. Undo the scaling.
+        let scaling_factor = self.config.scaling_factor;
+        let latents = match &self.config.latents_mean_std {
+            Some((mean, std)) => {
+                let shape = (1, mean.len(), 1, 1);
+                let mean = Tensor::from_slice(mean, shape, latents.device())?;
+                let std = Tensor::from_slice(std, shape, latents.device())?;
+                (latents.broadcast_mul(&std)? / scaling_factor)?.broadcast_add(&mean)?
+            }
+            None => (latents / scaling_factor)?,
+        };
+        // 2. Decode.
+        self.decode(&latents)
+    }
+
+    /// Latents (b, c, h, w) → pixels about −1…1 (b, 3, h·f, w·f).
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let latents = match &self.post_quant_conv {
+            Some(conv) => conv.forward(latents)?,
+            None => latents.clone(),
+        };
+        let mut hidden = self.mid_block.forward(&self.conv_in.forward(&latents)?)?;
+        for block in &self.up_blocks {
+            for resnet in &block.resnets {
+                hidden = resnet.forward(&hidden, None)?;
+            }
+            if let Some(upsampler) = &block.upsampler {
+                let (_, _, height, width) = hidden.dims4()?;
+                hidden = upsampler.forward(&upsample_nearest(&hidden, 2 * height, 2 * width)?)?;
+            }
+        }
+        // diffusers fixes this activation, whatever `act_fn` says.
+        let hidden = self
+            .conv_norm_out
+            .forward(&hidden, Some(Activation::SILU))?;
+        self.conv_out.forward(&hidden)
+    }
+}

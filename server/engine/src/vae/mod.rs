@@ -1,0 +1,10 @@
+//! The autoencoder between latents and pixels (arXiv:2112.10752), after diffusers'
+//! `AutoencoderKL`.
+
+mod attention;
+mod config;
+mod decoder;
+mod encoder;
+
+pub use config::VaeConfig;
+pub use decoder::VaeDecoder;

@@ -1,0 +1,208 @@
+//! Building a component from its tensors, with an account of each.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::WeightFiles;
+use crate::EngineError;
+
+/// How many names an error lists before it only counts.
+const NAMED: usize = 5;
+
+/// A place in a component's tree of tensors, from which layers ask for theirs by name and shape.
+#[derive(Clone)]
+pub struct Weights {
+    prefix: String,
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    files: Rc<WeightFiles>,
+    /// Only note what is asked for; hand out views of a single zero.
+    checking: bool,
+    account: RefCell<Account>,
+}
+
+#[derive(Default)]
+struct Account {
+    used: BTreeSet<String>,
+    missing: Vec<String>,
+    misshapen: Vec<String>,
+}
+
+/// Builds a component with `build`, after a pass over the headers that accounts for every tensor:
+/// each one asked for is there in the right shape, and each one there was asked for.
+///
+/// `root` is the prefix under which the component's tensors lie.
+///
+/// # Errors
+/// [`EngineError::Model`] naming the first few missing, misshapen or unused tensors and counting
+/// the rest; or whatever `build` reports.
+pub fn load_component<T>(
+    files: WeightFiles,
+    root: &str,
+    build: impl Fn(&Weights) -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    let files = Rc::new(files);
+    let open = |checking| {
+        let shared = Rc::new(Shared {
+            files: Rc::clone(&files),
+            checking,
+            account: RefCell::default(),
+        });
+        Weights {
+            prefix: root.to_string(),
+            shared,
+        }
+    };
+    let check = open(true);
+    build(&check)?;
+    check.settle()?;
+    build(&open(false))
+}
+
+impl Weights {
+    /// The place `name` below this one.
+    pub fn at(&self, name: impl std::fmt::Display) -> Self {
+        let prefix = if self.prefix.is_empty() {
+            name.to_string()
+        } else {
+            format!("{}.{name}", self.prefix)
+        };
+        Self {
+            prefix,
+            shared: Rc::clone(&self.shared),
+        }
+    }
+
+    /// The tensor `name` below this place, in f32, which must have `shape`.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] if it cannot be read. While checking, a missing or misshapen tensor
+    /// is noted and stands in as zeros without memory of its own.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
+        self.tensor_named(&[name], shape)
+    }
+
+    /// As [`Weights::tensor`], under the first of several names that is there: old files call some
+    /// tensors otherwise.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn tensor_named(&self, names: &[&str], shape: &[usize]) -> Result<Tensor, EngineError> {
+        let mut account = self.shared.account.borrow_mut();
+        let full_name = |name: &str| {
+            if self.prefix.is_empty() {
+                name.to_string()
+            } else {
+                format!("{}.{name}", self.prefix)
+            }
+        };
+        let files = &self.shared.files;
+        let found = names.iter().find_map(|name| {
+            let name = full_name(name);
+            let stored = files.tensors().get(&name)?;
+            Some((name, stored))
+        });
+        let stand_in = || -> Result<Tensor, EngineError> {
+            Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
+        };
+        let Some((name, stored)) = found else {
+            account.missing.push(full_name(names[0]));
+            return stand_in();
+        };
+        account.used.insert(name.clone());
+        if stored.shape != shape && !is_linear_as_convolution(&stored.shape, shape) {
+            account.misshapen.push(format!(
+                "`{name}` has shape {:?}, the config asks for {shape:?}",
+                stored.shape
+            ));
+            return stand_in();
+        }
+        if self.shared.checking {
+            return stand_in();
+        }
+        Ok(files.read(&name, stored)?.reshape(shape)?)
+    }
+
+    /// Whether nothing is read yet: the pass over the headers.
+    pub fn is_checking(&self) -> bool {
+        self.shared.checking
+    }
+
+    /// An error about the component's `config.json`.
+    pub fn config_error(&self, message: impl Into<String>) -> EngineError {
+        EngineError::model(self.shared.files.folder().join("config.json"), message)
+    }
+
+    fn settle(&self) -> Result<(), EngineError> {
+        let account = self.shared.account.borrow();
+        let files = &self.shared.files;
+        if !account.missing.is_empty() {
+            return Err(EngineError::model(
+                files.folder(),
+                format!(
+                    "{} missing: {}; the weights do not belong to this config.json, or the file is incomplete",
+                    count(account.missing.len(), "tensor is", "tensors are"),
+                    listed(&account.missing)
+                ),
+            ));
+        }
+        if !account.misshapen.is_empty() {
+            return Err(EngineError::model(
+                files.folder(),
+                format!(
+                    "{} the wrong shape: {}",
+                    count(account.misshapen.len(), "tensor has", "tensors have"),
+                    account.misshapen[..account.misshapen.len().min(NAMED)].join("; ")
+                ),
+            ));
+        }
+        let unused: Vec<String> = files
+            .tensors()
+            .keys()
+            .filter(|name| !account.used.contains(*name) && !is_harmless(name))
+            .cloned()
+            .collect();
+        if !unused.is_empty() {
+            return Err(EngineError::model(
+                files.folder(),
+                format!(
+                    "{} not used by the model that config.json describes: {}; the image would be wrong without them",
+                    count(unused.len(), "tensor is", "tensors are"),
+                    listed(&unused)
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Buffers that older versions of transformers stored beside the weights.
+fn is_harmless(name: &str) -> bool {
+    name.ends_with("position_ids")
+}
+
+/// Old VAE files store the linear layers of their attention as 1×1 convolutions.
+fn is_linear_as_convolution(stored: &[usize], asked: &[usize]) -> bool {
+    stored.len() == 4 && asked.len() == 2 && stored[..2] == *asked && stored[2..] == [1, 1]
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn listed(names: &[String]) -> String {
+    let mut text = names[..names.len().min(NAMED)]
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > NAMED {
+        text.push_str(&format!(" and {} more", names.len() - NAMED));
+    }
+    text
+}
