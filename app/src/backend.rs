@@ -10,6 +10,7 @@ use crate::error::AppError;
 use crate::gallery::{GalleryPage, ImageDetail, ImageId};
 use crate::studio::{DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary};
 use async_trait::async_trait;
+use leptos::prelude::use_context;
 use std::sync::Arc;
 
 /// What every method answers.
@@ -157,4 +158,26 @@ pub struct Backend {
     pub gallery: Arc<dyn Gallery>,
     /// What only administrators may ask.
     pub admin: Arc<dyn Admin>,
+}
+
+/// The port of the request being answered.
+///
+/// # Errors
+/// [`AppError::Unavailable`] outside a request.
+pub fn use_backend() -> Answer<Backend> {
+    use_context::<Backend>().ok_or_else(|| AppError::Unavailable {
+        message: "The server is starting. Try again in a moment.".into(),
+    })
+}
+
+/// Who asks, or [`AppError::SignInRequired`].
+pub fn use_viewer() -> Answer<Viewer> {
+    use_context::<Option<Viewer>>()
+        .flatten()
+        .ok_or(AppError::SignInRequired)
+}
+
+/// Where the request came from.
+pub fn use_client() -> Client {
+    use_context::<Client>().unwrap_or_default()
 }

@@ -1,20 +1,100 @@
 //! Atelier's interface: the shell, the route table, the words both sides speak, and the port
 //! through which pages ask the server.
+#![recursion_limit = "256"]
 
 pub mod account; // who asks
 pub mod admin; // devices, queue, users
 #[cfg(feature = "ssr")]
 pub mod backend; // the port: everything a page may ask
+mod components; // what pages are made of
 pub mod error; // the only error that crosses the wire
 pub mod gallery; // a user's own images
+mod hydrated; // whether the browser has taken the page over
+mod live; // the progress stream as signals
+mod not_found;
+#[cfg(feature = "ssr")]
+mod response; // cookies, statuses, redirects
+mod session; // who this page was rendered for
 pub mod studio; // asking for an image, watching it appear
 
+use crate::account::{AccountPage, SetupPage, SignInPage};
+use crate::admin::AdminPage;
+use crate::components::{Nav, Toasts};
+use crate::gallery::{GalleryIndexPage, ImagePage};
+use crate::not_found::NotFound;
+use crate::studio::StudioPage;
 use leptos::prelude::*;
+use leptos_meta::{Title, provide_meta_context};
+use leptos_router::components::{Route, Router, Routes};
+use leptos_router::{SsrMode, path};
+
+/// Applies a remembered theme before the first paint; everything else waits for wasm.
+#[cfg(feature = "ssr")]
+const THEME_SCRIPT: &str = "try{const t=localStorage.getItem('atelier-theme');\
+if(t==='light'||t==='dark')document.documentElement.dataset.theme=t}catch{}";
+
+/// The document around every page. Scripts carry the request's nonce.
+#[cfg(feature = "ssr")]
+pub fn shell(options: LeptosOptions) -> impl IntoView {
+    use leptos::hydration::{AutoReload, HydrationScripts};
+    use leptos::nonce::use_nonce;
+    use leptos_meta::MetaTags;
+    let stylesheet = format!("/{}/{}.css", options.site_pkg_dir, options.output_name);
+    view! {
+        <!DOCTYPE html>
+        <html lang="en">
+            <head>
+                <meta charset="utf-8"/>
+                <meta name="viewport" content="width=device-width, initial-scale=1"/>
+                <meta name="color-scheme" content="light dark"/>
+                <meta name="description" content="Your own image studio, on your own machine."/>
+                <script nonce=use_nonce()>{THEME_SCRIPT}</script>
+                <link rel="stylesheet" href=stylesheet/>
+                <link rel="icon" type="image/svg+xml" href="/favicon.svg"/>
+                // Renders nothing unless `cargo leptos watch` is at work.
+                <AutoReload options=options.clone()/>
+                <HydrationScripts options=options/>
+                <MetaTags/>
+            </head>
+            <body>
+                <App/>
+            </body>
+        </html>
+    }
+}
 
 /// The root of every page.
 #[component]
 pub fn App() -> impl IntoView {
-    view! { <main>"Atelier"</main> }
+    provide_meta_context();
+    hydrated::provide_hydrated();
+    let viewer = session::provide_viewer();
+    let live = live::provide_live();
+    if viewer.is_some() {
+        live::follow(live);
+    }
+    let is_signed_in = viewer.is_some();
+    view! {
+        <Title text="Atelier"/>
+        <Router>
+            <a class="skip" href="#content">"To the content"</a>
+            <Nav viewer=viewer/>
+            <main id="content" tabindex="-1">
+                // Pages are sent whole: statuses and redirects come before the first byte, and
+                // nothing on them waits for a script.
+                <Routes fallback=|| view! { <NotFound/> }>
+                    <Route path=path!("/") view=StudioPage ssr=SsrMode::Async/>
+                    <Route path=path!("/gallery") view=GalleryIndexPage ssr=SsrMode::Async/>
+                    <Route path=path!("/gallery/:id") view=ImagePage ssr=SsrMode::Async/>
+                    <Route path=path!("/account") view=AccountPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>
+                    <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async/>
+                    <Route path=path!("/setup") view=SetupPage ssr=SsrMode::Async/>
+                </Routes>
+            </main>
+            {is_signed_in.then(|| view! { <Toasts/> })}
+        </Router>
+    }
 }
 
 /// The document around every page.

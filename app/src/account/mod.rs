@@ -1,5 +1,14 @@
 //! Who asks: wire types and server functions for accounts, sessions and API tokens.
 
+mod account_page;
+mod calls;
+mod sign_in_page;
+mod tokens;
+
+pub use account_page::AccountPage;
+pub use calls::*;
+pub use sign_in_page::{SetupPage, SignInPage};
+
 use serde::{Deserialize, Serialize};
 
 /// A user's row id.
@@ -119,4 +128,13 @@ pub struct NewToken {
     pub summary: TokenSummary,
     /// The secret, `atl_…`.
     pub secret: String,
+}
+
+/// Everything the account page shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccountData {
+    /// The viewer's signed-in browsers, newest first.
+    pub sessions: Vec<SessionSummary>,
+    /// The viewer's API tokens, newest first.
+    pub tokens: Vec<TokenSummary>,
 }

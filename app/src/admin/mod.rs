@@ -1,5 +1,14 @@
 //! The admin page: wire types and server functions for devices, the queue and users.
 
+mod admin_page;
+mod calls;
+mod devices;
+mod queue;
+mod users;
+
+pub use admin_page::AdminPage;
+pub use calls::*;
+
 use crate::account::{Role, UserId};
 use crate::studio::{JobId, JobState};
 use serde::{Deserialize, Serialize};

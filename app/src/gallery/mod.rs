@@ -1,7 +1,18 @@
 //! The gallery: wire types and server functions for a user's own history of images.
 
+mod calls;
+mod gallery_page;
+mod image_page;
+
+pub use calls::*;
+pub use gallery_page::GalleryPage as GalleryIndexPage;
+pub use image_page::ImagePage;
+
 use crate::studio::{JobId, Settings};
 use serde::{Deserialize, Serialize};
+
+/// Images on one page of the gallery, and the most that can be asked for at once.
+pub const PAGE_SIZE: u32 = 40;
 
 /// An image's id: a UUIDv7 in text, so ids sort by time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

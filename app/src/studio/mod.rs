@@ -1,5 +1,18 @@
 //! The studio: wire types and server functions for asking for an image and watching it appear.
 
+mod advanced;
+mod calls;
+mod composer;
+mod desk;
+mod draft;
+mod request;
+mod studio_page;
+
+pub use calls::*;
+pub use request::GenerationForm;
+pub use studio_page::StudioPage;
+
+use crate::gallery::ImageCard;
 use serde::{Deserialize, Serialize};
 
 /// A job's id: a UUIDv7 in text, so ids sort by time.
@@ -172,4 +185,19 @@ pub struct DeviceBadge {
     pub degraded: bool,
     /// Why, in a sentence, when it is.
     pub reason: Option<String>,
+}
+
+/// Everything the studio shows when it is opened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudioData {
+    /// The viewer's jobs: active ones, and those that ended without an image a moment ago.
+    pub jobs: Vec<JobView>,
+    /// The models that can be asked for, the default first.
+    pub models: Vec<ModelSummary>,
+    /// The device in one line.
+    pub device: DeviceBadge,
+    /// The viewer's latest images.
+    pub recent: Vec<ImageCard>,
+    /// The settings of the image to start again from, where one was named and exists.
+    pub from: Option<Settings>,
 }

@@ -1,0 +1,105 @@
+//! The two doors: signing in, and setting an empty server up.
+
+use super::{CreateFirstAdmin, SignIn, needs_setup};
+use crate::components::{Answer, ErrorNotice, TextField, field_error, form_error, safe_path};
+use crate::session::use_viewer_here;
+use leptos::form::ActionForm;
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::components::Redirect;
+use leptos_router::hooks::use_query_map;
+
+/// Goes to the page that the server named, by loading it afresh: everything on it depends on who asks.
+fn leave_when_signed_in(answer: Answer<String>) {
+    Effect::new(move |_| {
+        if let Some(Ok(next)) = answer.get() {
+            // Fails only for an address that is not one; `safe_path` made it.
+            let _ = window().location().assign(&next);
+        }
+    });
+}
+
+/// `/sign-in`
+#[component]
+pub fn SignInPage() -> impl IntoView {
+    let query = use_query_map();
+    let next = safe_path(
+        &query
+            .with_untracked(|query| query.get("next"))
+            .unwrap_or_default(),
+    );
+    if use_viewer_here().is_some() {
+        return view! { <Redirect path=next/> }.into_any();
+    }
+    let empty = OnceResource::new_blocking(needs_setup());
+    let action = ServerAction::<SignIn>::new();
+    let answer = action.value();
+    leave_when_signed_in(answer);
+    let error = form_error(answer, &["name", "password"]);
+    view! {
+        <Title text="Sign in · Atelier"/>
+        <Suspense>
+            {move || Suspend::new(async move {
+                matches!(empty.await, Ok(true)).then(|| view! { <Redirect path="/setup"/> })
+            })}
+        </Suspense>
+        <section class="door">
+            <h1>"Sign in"</h1>
+            <p class="quiet">"Your own image studio, on your own machine."</p>
+            <ActionForm action=action>
+                <div class="stack">
+                    {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
+                    <TextField id="name" name="name" label="Name" autocomplete="username" error=field_error(answer, "name")/>
+                    <TextField id="password" name="password" label="Password" kind="password" autocomplete="current-password" error=field_error(answer, "password")/>
+                    <input type="hidden" name="next" value=next/>
+                    <button class="button button-main button-wide" type="submit" disabled=move || action.pending().get()>
+                        {move || if action.pending().get() { "Signing in …" } else { "Sign in" }}
+                    </button>
+                </div>
+            </ActionForm>
+            <p class="quiet door-foot">"No account yet? An administrator of this server can make you one."</p>
+        </section>
+    }
+    .into_any()
+}
+
+/// `/setup`: the first visitor of an empty server becomes its administrator.
+#[component]
+pub fn SetupPage() -> impl IntoView {
+    let empty = OnceResource::new_blocking(needs_setup());
+    let action = ServerAction::<CreateFirstAdmin>::new();
+    let answer = action.value();
+    leave_when_signed_in(answer);
+    let error = form_error(answer, &["code", "name", "password"]);
+    view! {
+        <Title text="Set up · Atelier"/>
+        <Suspense>
+            {move || Suspend::new(async move {
+                matches!(empty.await, Ok(false)).then(|| view! { <Redirect path="/sign-in"/> })
+            })}
+        </Suspense>
+        <section class="door">
+            <h1>"Set up this server"</h1>
+            <p class="quiet">"Nobody lives here yet. The account you make now is the administrator's."</p>
+            <ActionForm action=action>
+                <div class="stack">
+                    {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
+                    <TextField
+                        id="code" name="code" label="Setup code" autocomplete="one-time-code"
+                        hint="The server printed it where it was started."
+                        error=field_error(answer, "code")
+                    />
+                    <TextField id="name" name="name" label="Name" autocomplete="username" error=field_error(answer, "name")/>
+                    <TextField
+                        id="password" name="password" label="Password" kind="password" autocomplete="new-password"
+                        hint="At least 12 characters; a few words are fine."
+                        error=field_error(answer, "password")
+                    />
+                    <button class="button button-main button-wide" type="submit" disabled=move || action.pending().get()>
+                        {move || if action.pending().get() { "Setting up …" } else { "Make the administrator" }}
+                    </button>
+                </div>
+            </ActionForm>
+        </section>
+    }
+}

@@ -1,0 +1,45 @@
+//! `/admin`: what the machine does and why, the queue, the users.
+
+use super::devices::Devices;
+use super::queue::Queue;
+use super::users::Users;
+use crate::account::Viewer;
+use crate::session::{SignedInOnly, use_viewer_here};
+use leptos::prelude::*;
+use leptos_meta::Title;
+
+/// `/admin`
+#[component]
+pub fn AdminPage() -> impl IntoView {
+    view! {
+        <Title text="Admin · Atelier"/>
+        <SignedInOnly>
+            <Admin/>
+        </SignedInOnly>
+    }
+}
+
+#[component]
+fn Admin() -> impl IntoView {
+    if !use_viewer_here().as_ref().is_some_and(Viewer::is_admin) {
+        #[cfg(feature = "ssr")]
+        crate::response::set_status(403);
+        return view! {
+            <section class="empty">
+                <h1>"This page is for administrators"</h1>
+                <p class="quiet">"It shows the machine, everybody's queue and the users. Ask an administrator of this server if you need something from it."</p>
+                <a class="button button-main" href="/">"To the studio"</a>
+            </section>
+        }
+        .into_any();
+    }
+    view! {
+        <div class="page">
+            <h1>"Admin"</h1>
+            <Devices/>
+            <Queue/>
+            <Users/>
+        </div>
+    }
+    .into_any()
+}

@@ -1,0 +1,70 @@
+//! Server functions: what administrators ask. Each finds out who asks, then asks the port.
+#![allow(
+    missing_docs,
+    reason = "the macro makes a public struct of each function; its fields are the arguments"
+)]
+
+use super::{DevicesReport, QueueRow, UserRow};
+#[cfg(feature = "ssr")]
+use crate::account::Credentials;
+use crate::account::{Role, UserId};
+#[cfg(feature = "ssr")]
+use crate::backend::{use_backend, use_viewer};
+use crate::error::AppError;
+use crate::studio::JobId;
+use leptos::prelude::*;
+
+/// Devices: what was found, tried, used, and why.
+#[server(endpoint = "load_devices")]
+pub async fn load_devices() -> Result<DevicesReport, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.admin.devices(&viewer).await
+}
+
+/// Runs the probe again.
+#[server(endpoint = "test_devices_again")]
+pub async fn test_devices_again() -> Result<DevicesReport, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.admin.test_devices_again(&viewer).await
+}
+
+/// Everybody's jobs.
+#[server(endpoint = "load_queue")]
+pub async fn load_queue() -> Result<Vec<QueueRow>, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.admin.queue(&viewer).await
+}
+
+/// Stops anybody's job.
+#[server(endpoint = "cancel_any_job")]
+pub async fn cancel_any_job(id: JobId) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.admin.cancel_job(&viewer, &id).await
+}
+
+/// Everybody.
+#[server(endpoint = "list_users")]
+pub async fn list_users() -> Result<Vec<UserRow>, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.admin.list_users(&viewer).await
+}
+
+/// Makes a user with a first password.
+#[server(endpoint = "create_user")]
+pub async fn create_user(name: String, password: String, role: Role) -> Result<UserRow, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .admin
+        .create_user(&viewer, Credentials { name, password }, role)
+        .await
+}
+
+/// Closes or opens a user's sign-in.
+#[server(endpoint = "set_user_disabled")]
+pub async fn set_user_disabled(id: UserId, disabled: bool) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .admin
+        .set_user_disabled(&viewer, id, disabled)
+        .await
+}

@@ -1,0 +1,21 @@
+//! The parts that pages are made of.
+
+mod badge;
+mod field;
+mod moment;
+mod nav;
+mod notice;
+mod picture;
+mod plot;
+mod progress;
+mod words;
+
+pub use badge::{Badge, Tone};
+pub use field::{Answer, Field, TextField, field_error, form_error};
+pub use moment::Moment;
+pub use nav::Nav;
+pub use notice::{ErrorNotice, Notice, Toasts};
+pub use picture::{Picture, ratio_class};
+pub use plot::{LinePlot, TimingBar};
+pub use progress::Progress;
+pub use words::{bytes_text, number_text, percent_encode, safe_path, seconds_text};

@@ -1,0 +1,163 @@
+//! `/gallery/:id`: one image and everything known about it.
+
+use super::{DeleteImage, ImageDetail, ImageId, get_image};
+use crate::components::{
+    ErrorNotice, Moment, Notice, Picture, TimingBar, Tone, bytes_text, number_text, seconds_text,
+};
+use crate::error::AppError;
+use crate::not_found::NotFound;
+use crate::session::SignedInOnly;
+use leptos::form::ActionForm;
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::hooks::{use_navigate, use_params_map};
+
+/// `/gallery/:id`
+#[component]
+pub fn ImagePage() -> impl IntoView {
+    view! {
+        <Title text="Image · Atelier"/>
+        <SignedInOnly>
+            <Image/>
+        </SignedInOnly>
+    }
+}
+
+#[component]
+fn Image() -> impl IntoView {
+    let params = use_params_map();
+    let id = Memo::new(move |_| params.with(|params| params.get("id")).unwrap_or_default());
+    let image = Resource::new_blocking(move || id.get(), |id| get_image(ImageId(id)));
+    view! {
+        <div class="page">
+            <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
+                {move || Suspend::new(async move {
+                    match image.await {
+                        Ok(image) => view! { <Detail image=image/> }.into_any(),
+                        Err(AppError::NotFound) => view! { <NotFound/> }.into_any(),
+                        Err(error) => view! { <ErrorNotice error=error/> }.into_any(),
+                    }
+                })}
+            </Transition>
+        </div>
+    }
+}
+
+#[component]
+fn Detail(image: ImageDetail) -> impl IntoView {
+    let ImageDetail { card, settings, .. } = image.clone();
+    let file_url = card.id.file_url();
+    let neighbour = |id: Option<ImageId>, words: &'static str, rel: &'static str| {
+        match id {
+        Some(id) => view! { <a class="button button-small" rel=rel href=format!("/gallery/{}", id.0)>{words}</a> }.into_any(),
+        None => view! { <span class="button button-small button-off" aria-hidden="true">{words}</span> }.into_any(),
+    }
+    };
+    view! {
+        <div class="image-page">
+            <div class="image-head">
+                <a class="back" href="/gallery">"← Gallery"</a>
+                <nav class="row" aria-label="Neighbouring images">
+                    {neighbour(image.newer.clone(), "← Newer", "prev")}
+                    {neighbour(image.older.clone(), "Older →", "next")}
+                </nav>
+            </div>
+            <figure class="image-stage">
+                <a href=file_url.clone() rel="external" aria-label="Open the file itself">
+                    <Picture
+                        src=file_url.clone()
+                        alt=settings.prompt.clone()
+                        width=card.width
+                        height=card.height
+                        colour=card.dominant_colour.clone()
+                    />
+                </a>
+            </figure>
+            <div class="image-side">
+                <h1 class="image-prompt">{settings.prompt.clone()}</h1>
+                <div class="row row-wrap">
+                    <a class="button button-main" href=file_url rel="external" download=format!("atelier-{}.png", settings.seed)>"Download"</a>
+                    <a class="button" href=format!("/?from={}", card.id.0)>"Use these settings"</a>
+                    <Delete id=card.id.clone()/>
+                </div>
+                <Facts image=image/>
+            </div>
+        </div>
+    }
+}
+
+#[component]
+fn Facts(image: ImageDetail) -> impl IntoView {
+    let settings = image.settings;
+    let notes = (!image.notes.is_empty()).then(|| {
+        let lines = image
+            .notes
+            .into_iter()
+            .map(|note| view! { <p>{note}</p> })
+            .collect_view();
+        view! { <Notice tone=Tone::Warn>{lines}</Notice> }
+    });
+    let fallback = image.fallback_reason.map(|reason| {
+        view! { <dt>"Why not the GPU"</dt><dd>{reason}</dd> }
+    });
+    let negative = match settings.negative_prompt {
+        Some(text) if !text.is_empty() => view! { <dd>{text}</dd> }.into_any(),
+        Some(_) => view! { <dd class="quiet">"empty"</dd> }.into_any(),
+        None => view! { <dd class="quiet">"none"</dd> }.into_any(),
+    };
+    view! {
+        {notes}
+        <dl class="facts">
+            <dt>"Negative prompt"</dt>{negative}
+            <dt>"Size"</dt><dd class="number">{format!("{} × {}", settings.width, settings.height)}</dd>
+            <dt>"Steps"</dt><dd class="number">{settings.num_inference_steps}</dd>
+            <dt>"Guidance"</dt><dd class="number">{number_text(settings.guidance_scale)}</dd>
+            <dt>"Seed"</dt><dd class="number">{settings.seed.to_string()}</dd>
+            <dt>"Scheduler"</dt><dd>{image.scheduler}</dd>
+            <dt>"Model"</dt><dd>{settings.model}</dd>
+            <dt>"Device"</dt><dd>{format!("{} · {}", image.device, image.dtype)}</dd>
+            {fallback}
+            <dt>"Made"</dt><dd><Moment at=image.card.created_at/></dd>
+            <dt>"File"</dt><dd class="number">{format!("PNG, {}", bytes_text(image.bytes))}</dd>
+        </dl>
+        <h2>{format!("Time: {} in all", seconds_text(image.timings.total_s + image.timings.queued_s))}</h2>
+        <TimingBar timings=image.timings/>
+        <details class="fold">
+            <summary>"For the record"</summary>
+            <dl class="facts">
+                <dt>"Image"</dt><dd><code>{image.card.id.0}</code></dd>
+                <dt>"Job"</dt><dd><code>{image.job_id.0}</code></dd>
+                <dt>"SHA-256"</dt><dd><code class="break">{image.sha256}</code></dd>
+            </dl>
+        </details>
+    }
+}
+
+/// Asks once more before deleting; works as a plain form too.
+#[component]
+fn Delete(id: ImageId) -> impl IntoView {
+    let action = ServerAction::<DeleteImage>::new();
+    let navigate = use_navigate();
+    Effect::new(move |_| {
+        if matches!(action.value().get(), Some(Ok(()))) {
+            navigate("/gallery", Default::default());
+        }
+    });
+    let error = move || match action.value().get() {
+        Some(Err(error)) => Some(view! { <ErrorNotice error=error/> }),
+        _ => None,
+    };
+    view! {
+        <details class="confirm">
+            <summary class="button">"Delete …"</summary>
+            <div class="confirm-panel">
+                <p>"Delete this image for good? The file goes with it."</p>
+                {error}
+                <ActionForm action=action>
+                    <input type="hidden" name="id" value=id.0/>
+                    <button class="button button-bad" type="submit" disabled=move || action.pending().get()>"Delete for good"</button>
+                </ActionForm>
+            </div>
+        </details>
+    }
+}

@@ -1,0 +1,219 @@
+//! The rail: the prompt, the button, what to expect, and the settings folded away below.
+
+use super::advanced::Advanced;
+use super::draft::{Draft, remembered};
+use super::{
+    DeviceBadge, Estimate, GenerationForm, ModelSummary, SubmitGeneration, estimate_generation,
+};
+use crate::components::{
+    Badge, ErrorNotice, Field, Notice, Tone, field_error, form_error, seconds_text,
+};
+use crate::hydrated::after;
+use crate::live::use_live;
+use leptos::form::ActionForm;
+use leptos::prelude::*;
+use std::time::Duration;
+
+/// The rail on the left (above the image on a phone).
+#[component]
+pub fn Composer(
+    /// What is being typed.
+    draft: Draft,
+    /// The models that can be asked for, the default first.
+    models: Vec<ModelSummary>,
+    /// The device in one line.
+    device: DeviceBadge,
+    /// Whether the form was filled from an image.
+    restored: bool,
+) -> impl IntoView {
+    let live = use_live();
+    let action = ServerAction::<SubmitGeneration>::new();
+    let answer = action.value();
+    Effect::new(move |_| {
+        if let Some(Ok(job)) = answer.get() {
+            live.put(job);
+        }
+    });
+    Effect::new(move |_| draft.wake());
+    Effect::new(move |before: Option<()>| {
+        draft.form.track();
+        // The first run would keep the blank form before the remembered one was taken up.
+        if before.is_some() {
+            draft.remember();
+        }
+    });
+    let keys = move |event: leptos::ev::KeyboardEvent| {
+        if event.key() == "Enter" && (event.ctrl_key() || event.meta_key()) {
+            event.prevent_default();
+            draft.submit();
+        }
+    };
+    let prompt_error = field_error(answer, "prompt");
+    let error = form_error(answer, &GenerationForm::FIELDS);
+    let wrong_inside = Signal::derive(move || {
+        answer.with(|answer| match answer {
+            Some(Err(error)) => error
+                .field()
+                .is_some_and(|f| f != "prompt" && GenerationForm::FIELDS.contains(&f)),
+            _ => false,
+        })
+    });
+    let prompt = draft.initial.with_value(|initial| initial.prompt.clone());
+    let reason = device.reason.clone();
+    view! {
+        <aside class="rail" aria-label="Ask for an image">
+            <ActionForm action=action node_ref=draft.node>
+                <div class="rail-form" on:input=move |_| draft.read() on:keydown=keys>
+                    {restored.then(|| view! {
+                        <Notice tone=Tone::Neutral>"Filled in from your image: the same settings and seed make it again."</Notice>
+                    })}
+                    <Field id="prompt" label="Prompt" error=prompt_error>
+                        <textarea
+                            class="input prompt"
+                            id="prompt"
+                            name="prompt"
+                            rows="5"
+                            maxlength="10000"
+                            required
+                            placeholder="What should be in the image?"
+                            aria-describedby="prompt-note"
+                            aria-invalid=move || prompt_error.get().is_some().to_string()
+                        >{prompt}</textarea>
+                    </Field>
+                    {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
+                    <button class="button button-main button-wide generate" type="submit" aria-keyshortcuts="Control+Enter Meta+Enter" disabled=move || action.pending().get()>
+                        <span>{move || if action.pending().get() { "Queueing …" } else { "Generate" }}</span>
+                        <kbd class="keys" aria-hidden="true">"Ctrl ↵"</kbd>
+                    </button>
+                    <div class="expect">
+                        <EstimateLine draft=draft device=device.label.clone()/>
+                        <Badge tone=if device.degraded { Tone::Warn } else { Tone::Good }>{device.label.clone()}</Badge>
+                        {reason.map(|reason| view! { <p class="quiet small">{reason}</p> })}
+                    </div>
+                    <Fold wrong_inside=wrong_inside>
+                        <Advanced draft=draft models=models answer=answer/>
+                    </Fold>
+                </div>
+            </ActionForm>
+        </aside>
+    }
+}
+
+/// The advanced settings, shut or open as this browser remembers; open when one of them is wrong.
+#[component]
+fn Fold(wrong_inside: Signal<bool>, children: Children) -> impl IntoView {
+    let node = NodeRef::<leptos::html::Details>::new();
+    let at_first = wrong_inside.get_untracked();
+    Effect::new(move |_| {
+        if wrong_inside.get() || remembered::is_advanced_open() {
+            if let Some(details) = node.get() {
+                details.set_open(true);
+            }
+        }
+    });
+    let toggled = move |_| {
+        if let Some(details) = node.get_untracked() {
+            remembered::keep_advanced_open(details.open());
+        }
+    };
+    view! {
+        <details class="fold" id="advanced" open=at_first node_ref=node on:toggle=toggled>
+            <summary>"Advanced"</summary>
+            {children()}
+        </details>
+    }
+}
+
+/// "Starts now · takes about 4 s on the CPU", asked for again when typing pauses.
+#[component]
+fn EstimateLine(draft: Draft, device: String) -> impl IntoView {
+    let live = use_live();
+    let estimate = RwSignal::new(None::<Estimate>);
+    let asked = StoredValue::new(0u32);
+    // How many jobs wait changes the estimate as much as the form does; which step they are at does not.
+    let waiting = Memo::new(move |_| {
+        live.jobs
+            .with(|jobs| jobs.iter().filter(|job| !job.state.is_final()).count())
+    });
+    Effect::new(move |_| {
+        let mut form = draft.form.get();
+        waiting.track();
+        asked.update_value(|n| *n += 1);
+        let turn = asked.get_value();
+        // The prompt's words cost nothing, so the estimate is there before the first of them.
+        if form.prompt.trim().is_empty() {
+            form.prompt = "…".into();
+        }
+        after(Duration::from_millis(350), move || {
+            // The page may be gone, or more was typed since.
+            if asked.try_get_value() != Some(turn) {
+                return;
+            }
+            leptos::task::spawn_local(async move {
+                let answer = estimate_generation(form).await.ok();
+                if asked.try_get_value() == Some(turn) {
+                    estimate.set(answer);
+                }
+            });
+        });
+    });
+    let device = device.split(" · ").next().unwrap_or_default().to_owned();
+    view! {
+        <p class="estimate" aria-live="polite">
+            {move || match estimate.get() {
+                Some(estimate) => estimate_text(&estimate, &device),
+                None => String::new(),
+            }}
+        </p>
+    }
+}
+
+fn estimate_text(estimate: &Estimate, device: &str) -> String {
+    let starts = match estimate.starts_in_s {
+        None => None,
+        Some(seconds) if seconds < 1.0 => Some("Starts now".to_owned()),
+        Some(seconds) => Some(format!("Starts in about {}", seconds_text(seconds))),
+    };
+    let takes = match (estimate.takes_s, device) {
+        (None, _) => "the first image shows how long one takes".to_owned(),
+        (Some(seconds), "") => format!("takes about {}", seconds_text(seconds)),
+        (Some(seconds), device) => format!("takes about {} on the {device}", seconds_text(seconds)),
+    };
+    match starts {
+        Some(starts) => format!("{starts} · {takes}"),
+        None => {
+            let mut letters = takes.chars();
+            letters
+                .next()
+                .map(|first| first.to_uppercase().chain(letters).collect())
+                .unwrap_or_default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_estimate_reads_as_a_sentence() {
+        let text = |starts_in_s, takes_s| {
+            estimate_text(
+                &Estimate {
+                    starts_in_s,
+                    takes_s,
+                },
+                "CPU",
+            )
+        };
+        assert_eq!(
+            text(Some(0.0), Some(4.2)),
+            "Starts now · takes about 4.2 s on the CPU"
+        );
+        assert_eq!(
+            text(Some(75.0), Some(30.0)),
+            "Starts in about 1 min 15 s · takes about 30 s on the CPU"
+        );
+        assert_eq!(text(None, None), "The first image shows how long one takes");
+    }
+}

@@ -1,0 +1,78 @@
+//! `/`: the studio. A rail to ask in, a desk where the image appears.
+
+use super::composer::Composer;
+use super::desk::Desk;
+use super::draft::Draft;
+use super::{GenerationForm, StudioData, load_studio};
+use crate::components::ErrorNotice;
+use crate::live::use_live;
+use crate::session::SignedInOnly;
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::hooks::use_query_map;
+
+/// `/`
+#[component]
+pub fn StudioPage() -> impl IntoView {
+    view! {
+        <Title text="Studio · Atelier"/>
+        <SignedInOnly>
+            <Studio/>
+        </SignedInOnly>
+    }
+}
+
+#[component]
+fn Studio() -> impl IntoView {
+    let query = use_query_map();
+    let from = Memo::new(move |_| query.with(|query| query.get("from")).unwrap_or_default());
+    let studio = Resource::new(move || from.get(), load_studio);
+    view! {
+        <Transition fallback=|| view! { <p class="quiet page">"Opening the studio …"</p> }>
+            {move || Suspend::new(async move {
+                match studio.await {
+                    Ok(data) => view! { <Room data=data/> }.into_any(),
+                    Err(error) => view! {
+                        <div class="page">
+                            <h1>"Studio"</h1>
+                            <ErrorNotice error=error/>
+                        </div>
+                    }
+                    .into_any(),
+                }
+            })}
+        </Transition>
+    }
+}
+
+/// The rail and the desk, once everything is known.
+#[component]
+fn Room(data: StudioData) -> impl IntoView {
+    let StudioData {
+        jobs,
+        models,
+        device,
+        recent,
+        from,
+    } = data;
+    let live = use_live();
+    live.seed(jobs);
+    let query = use_query_map().get_untracked();
+    let initial = match &from {
+        Some(settings) => GenerationForm::from_settings(settings),
+        None => GenerationForm::from_lookup(|name| query.get(name)),
+    };
+    let draft = Draft::new(initial);
+    let examples: Vec<String> = models
+        .first()
+        .map(|model| model.example_prompts.clone())
+        .unwrap_or_default();
+    let restored = from.is_some();
+    view! {
+        <div class="studio">
+            <h1 class="hidden">"Studio"</h1>
+            <Composer draft=draft models=models device=device restored=restored/>
+            <Desk draft=draft examples=examples recent=recent/>
+        </div>
+    }
+}
