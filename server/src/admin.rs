@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 /// The port's admin part: users by the accounts, devices and the queue by their own rooms.
 pub struct AdminService {
-    #[expect(dead_code, reason = "used as soon as accounts land")]
     accounts: Arc<AccountService>,
     devices: Arc<Devices>,
     jobs: Arc<JobService>,
@@ -73,22 +72,28 @@ impl Admin for AdminService {
 
     async fn list_users(&self, viewer: &Viewer) -> Answer<Vec<UserRow>> {
         only_admins(viewer)?;
-        Err(AppError::Unavailable {
-            message: "Accounts land next.".into(),
-        })
+        Ok(self.accounts.users().await?)
     }
 
-    async fn create_user(&self, viewer: &Viewer, _: Credentials, _: Role) -> Answer<UserRow> {
+    async fn create_user(
+        &self,
+        viewer: &Viewer,
+        credentials: Credentials,
+        role: Role,
+    ) -> Answer<UserRow> {
         only_admins(viewer)?;
-        Err(AppError::Unavailable {
-            message: "Accounts land next.".into(),
-        })
+        Ok(self.accounts.add_user(credentials, role).await?)
     }
 
-    async fn set_user_disabled(&self, viewer: &Viewer, _: UserId, _: bool) -> Answer<()> {
+    async fn set_user_disabled(&self, viewer: &Viewer, id: UserId, disabled: bool) -> Answer<()> {
         only_admins(viewer)?;
-        Err(AppError::Unavailable {
-            message: "Accounts land next.".into(),
-        })
+        // Whoever asks is an administrator who can sign in, so one is always left.
+        if disabled && id == viewer.id {
+            return Err(AppError::invalid(
+                "id",
+                "You cannot close your own account; another administrator can.",
+            ));
+        }
+        Ok(self.accounts.set_disabled(id, disabled).await?)
     }
 }
