@@ -96,19 +96,3 @@ pub fn App() -> impl IntoView {
         </Router>
     }
 }
-
-/// The document around every page.
-pub fn shell(options: LeptosOptions) -> impl IntoView {
-    view! {
-        <!DOCTYPE html>
-        <html lang="en">
-            <head>
-                <meta charset="utf-8"/>
-                <HydrationScripts options/>
-            </head>
-            <body>
-                <App/>
-            </body>
-        </html>
-    }
-}
