@@ -5,6 +5,7 @@
 
 mod headers;
 mod health;
+mod images;
 mod pages;
 pub mod problem;
 pub mod viewer;
@@ -72,6 +73,9 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
         .route("/csp-reports", post(headers::csp_report))
+        // A user's own images: session cookie or Bearer token, owner only.
+        .route("/images/{id}", get(images::original))
+        .route("/images/{id}/thumbnail.jpg", get(images::thumbnail))
         // The JSON API: Bearer token, or the session cookie from our own pages.
         .route("/api/{*rest}", any(no_such_url));
     // Pages, server functions and the built interface; anything else is the app's own 404 page.

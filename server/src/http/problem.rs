@@ -40,6 +40,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The status it answers with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// A problem that is HTTP's own (wrong method, body too large, …).
     pub fn of_status(status: StatusCode) -> Self {
         let detail = match status {
