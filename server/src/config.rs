@@ -263,6 +263,7 @@ pub struct GenerateArgs {
         long,
         alias = "num-inference-steps",
         value_name = "N",
+        value_parser = whole::<u32>,
         allow_hyphen_values = true
     )]
     pub steps: Option<u32>,
@@ -270,13 +271,13 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "G", value_parser = finite, allow_hyphen_values = true)]
     pub guidance_scale: Option<f64>,
     /// Width in pixels, a multiple of 8 [default: the model's].
-    #[arg(long, value_name = "W", allow_hyphen_values = true)]
+    #[arg(long, value_name = "W", value_parser = whole::<u32>, allow_hyphen_values = true)]
     pub width: Option<u32>,
     /// Height in pixels, a multiple of 8 [default: the model's].
-    #[arg(long, value_name = "H", allow_hyphen_values = true)]
+    #[arg(long, value_name = "H", value_parser = whole::<u32>, allow_hyphen_values = true)]
     pub height: Option<u32>,
     /// Seed of the noise; the same seed gives the same image [default: random].
-    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    #[arg(long, value_name = "S", value_parser = whole::<u64>, allow_hyphen_values = true)]
     pub seed: Option<u64>,
     /// Scheduler to use in place of the model's own.
     #[arg(long, value_name = "NAME")]
@@ -334,6 +335,14 @@ pub enum UserAction {
 fn role(word: &str) -> Result<atelier_app::account::Role, String> {
     word.parse()
         .map_err(|()| "choose one of admin, member, viewer".to_owned())
+}
+
+fn whole<T: TryFrom<i128>>(text: &str) -> Result<T, String> {
+    let largest = (1_i128 << (8 * size_of::<T>())) - 1;
+    text.parse::<i128>()
+        .ok()
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("must be a whole number from 0 to {largest}"))
 }
 
 fn finite(text: &str) -> Result<f64, String> {

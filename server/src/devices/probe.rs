@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use atelier_app::admin::CheckReport;
+use atelier_engine::{ComputeDtype, check_device_ops};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Ended};
@@ -184,7 +185,20 @@ pub fn run_apart(program: &Path, limit: Duration) -> Result<Findings, ProbeFailu
 
 /// Every operation that SDXL uses, computed on the processor and compared.
 fn cpu_checks() -> Vec<CheckReport> {
-    Vec::new()
+    check_device_ops(ComputeDtype::F32)
+        .into_iter()
+        .map(|check| CheckReport {
+            name: check.name.to_owned(),
+            dtype: "f32".into(),
+            ok: check.ok,
+            // An operation that did not run has no error to show, and JSON has no infinity.
+            max_error: (check.error.is_none() && check.max_error.is_finite())
+                .then_some(check.max_error),
+            tolerance: check.tolerance,
+            seconds: check.seconds,
+            error: check.error,
+        })
+        .collect()
 }
 
 fn print_json<T: Serialize>(value: &T) -> ExitCode {

@@ -44,7 +44,15 @@ pub(super) async fn thumbnail(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    serve(viewer, &services, &id, Rendition::Thumbnail, query, &headers).await
+    serve(
+        viewer,
+        &services,
+        &id,
+        Rendition::Thumbnail,
+        query,
+        &headers,
+    )
+    .await
 }
 
 async fn serve(
@@ -64,9 +72,7 @@ async fn serve(
         Err(problem) => return Err(problem),
     };
     let gallery = &services.gallery;
-    let found = gallery
-        .find_file(&viewer, &ImageId(id.to_owned()))
-        .await?;
+    let found = gallery.find_file(&viewer, &ImageId(id.to_owned())).await?;
     let (kind, mark) = match rendition {
         Rendition::Original => ("image/png", ""),
         Rendition::Thumbnail => ("image/jpeg", "-thumbnail"),
