@@ -2,7 +2,7 @@
 //! `vocab.json` and `merges.txt`, or from the vocabulary inside of `tokenizer.json`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -298,7 +298,7 @@ fn added_token(value: &Value) -> Option<AddedToken> {
     }
 }
 
-fn read_optional(path: &PathBuf) -> Result<Option<Config>, EngineError> {
+fn read_optional(path: &Path) -> Result<Option<Config>, EngineError> {
     if path.is_file() {
         Config::read(path).map(Some)
     } else {
@@ -371,4 +371,90 @@ fn numbered(map: &serde_json::Map<String, Value>) -> Option<BTreeMap<String, u32
 fn pair(text: &str) -> Option<(String, String)> {
     let (left, right) = text.split_once(' ')?;
     (!left.is_empty() && !right.is_empty()).then(|| (left.to_string(), right.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tokenizer folder with bytes for the letters of "red cat!" and two merged words.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut tokens: Vec<String> = vec!["!".into()];
+        for letter in "redcatÃ©".chars() {
+            tokens.push(letter.to_string());
+            tokens.push(format!("{letter}</w>"));
+        }
+        tokens.extend(["!</w>", "re", "red</w>", "ca", "cat</w>"].map(String::from));
+        tokens.extend(["<|startoftext|>", "<|endoftext|>"].map(String::from));
+        tokens.dedup();
+        let mut vocabulary = serde_json::Map::new();
+        for token in tokens {
+            let next = vocabulary.len();
+            vocabulary.entry(token).or_insert(next.into());
+        }
+        let write = |name: &str, text: String| {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        };
+        write("vocab.json", Value::Object(vocabulary).to_string());
+        write(
+            "merges.txt",
+            "#version: 0.2\nr e\nre d</w>\nc a\nca t</w>\n".into(),
+        );
+        write(
+            "tokenizer_config.json",
+            r#"{"model_max_length": 8, "pad_token": "!"}"#.into(),
+        );
+        folder
+    }
+
+    fn words(tokenizer: &ClipTokenizer, text: &str) -> Vec<String> {
+        let ids = tokenizer.encode(text).expect("tokenized").ids;
+        ids.iter()
+            .map(|&id| tokenizer.tokenizer.id_to_token(id).expect("known"))
+            .collect()
+    }
+
+    #[test]
+    fn text_is_cleaned_framed_and_padded() {
+        let folder = folder();
+        let tokenizer = ClipTokenizer::open(folder.path()).expect("a tokenizer");
+        let (bos, eos) = ("<|startoftext|>", "<|endoftext|>");
+        let expected = [bos, "red</w>", "cat</w>", eos, "!", "!", "!", "!"];
+        assert_eq!(words(&tokenizer, "  RED \t\n cat "), expected);
+        // The pad token in a text is itself, not the word that looks like it.
+        assert_eq!(words(&tokenizer, "cat!")[1..4], ["cat</w>", "!", eos]);
+        // Composed and decomposed é are the same two bytes.
+        assert_eq!(words(&tokenizer, "é"), words(&tokenizer, "e\u{301}"));
+        // What is not in the vocabulary becomes the unknown token.
+        assert_eq!(words(&tokenizer, "z")[1], eos);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_reported() {
+        let folder = folder();
+        let tokenizer = ClipTokenizer::open(folder.path()).expect("a tokenizer");
+        let exact = tokenizer
+            .encode("red red red red red red")
+            .expect("tokenized");
+        assert_eq!((exact.ids.len(), exact.removed), (8, None));
+        let long = tokenizer
+            .encode("red red red red red red cat red")
+            .expect("tokenized");
+        assert_eq!(long.ids, exact.ids);
+        assert_eq!(long.removed.as_deref(), Some("cat red"));
+    }
+
+    #[test]
+    fn missing_and_wrong_files_are_named() {
+        let folder = folder();
+        std::fs::remove_file(folder.path().join("merges.txt")).expect("removed");
+        let error = ClipTokenizer::open(folder.path())
+            .err()
+            .expect("no merges")
+            .to_string();
+        assert!(error.contains("merges.txt"), "{error}");
+        std::fs::write(folder.path().join("merges.txt"), "r x\n").expect("written");
+        assert!(ClipTokenizer::open(folder.path()).is_err());
+    }
 }

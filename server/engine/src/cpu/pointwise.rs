@@ -32,7 +32,7 @@ impl Pointwise {
             Self::Silu => each(values, |x| x * sigmoid(x)),
             Self::Gelu => each(values, gelu),
             Self::GeluTanh => each(values, |x| {
-                0.5 * x * (1.0 + tanh(0.797_884_56 * (x + 0.044_715 * x * x * x)))
+                0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x)))
             }),
             Self::QuickGelu => each(values, |x| x * sigmoid(1.702 * x)),
             // Not f32::max, which would turn NaN into 0.

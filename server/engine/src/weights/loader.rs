@@ -206,3 +206,119 @@ fn listed(names: &[String]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+
+    use super::*;
+
+    /// A weight file of f32 tensors, all values 1.
+    fn file(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+        let data: Vec<Vec<u8>> = tensors
+            .iter()
+            .map(|(_, shape)| 1f32.to_le_bytes().repeat(shape.iter().product()))
+            .collect();
+        let views = tensors.iter().zip(&data).map(|((name, shape), data)| {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("sizes agree");
+            (name.to_string(), view)
+        });
+        serialize(views, None).expect("valid tensors")
+    }
+
+    fn load(folder: &Path) -> Result<Tensor, EngineError> {
+        let files = WeightFiles::open(folder, "model")?;
+        load_component(files, "net", |weights| {
+            weights.at("a").tensor("weight", &[2, 3])?;
+            weights.tensor("b", &[4])
+        })
+    }
+
+    fn outcome(bytes: &[u8]) -> Result<Tensor, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("model.safetensors"), bytes).expect("written");
+        load(folder.path()).map_err(|error| error.to_string())
+    }
+
+    const RIGHT: &[(&str, &[usize])] = &[("net.a.weight", &[2, 3]), ("net.b", &[4])];
+
+    #[test]
+    fn every_tensor_is_accounted_for() {
+        let loaded = outcome(&file(RIGHT)).expect("all there");
+        assert_eq!(loaded.to_vec1::<f32>().expect("f32"), [1.0; 4]);
+
+        let missing = outcome(&file(&RIGHT[..1])).expect_err("b is missing");
+        assert!(
+            missing.contains("1 tensor is missing: `net.b`"),
+            "{missing}"
+        );
+
+        let mut more = RIGHT.to_vec();
+        more.extend([
+            ("net.c", &[1][..]),
+            ("lora.up", &[1]),
+            ("net.position_ids", &[1]),
+        ]);
+        let unused = outcome(&file(&more)).expect_err("two are unused");
+        assert!(unused.contains("2 tensors are not used"), "{unused}");
+        assert!(unused.contains("`lora.up`, `net.c`"), "{unused}");
+
+        let wrong = outcome(&file(&[("net.a.weight", &[3, 2]), ("net.b", &[4])]))
+            .expect_err("a is transposed");
+        assert!(wrong.contains("`net.a.weight` has shape [3, 2]"), "{wrong}");
+        assert!(wrong.contains("[2, 3]"), "{wrong}");
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_is_an_error() {
+        let bytes = file(RIGHT);
+        for length in 0..bytes.len() {
+            let error = outcome(&bytes[..length]).expect_err("cut off");
+            assert!(error.contains("model.safetensors"), "{length}: {error}");
+            assert!(!error.contains('\n'), "{length}: {error}");
+        }
+        let mut garbage = bytes;
+        garbage[..16].fill(0xff);
+        assert!(outcome(&garbage).is_err());
+    }
+
+    #[test]
+    fn pickles_and_foreign_paths_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        let error = load(path).expect_err("empty").to_string();
+        assert!(error.contains("model.safetensors"), "{error}");
+
+        std::fs::write(path.join("model.bin"), b"pickle").expect("written");
+        let error = load(path).expect_err("a pickle").to_string();
+        assert!(
+            error.contains("model.bin") && error.contains("pickle"),
+            "{error}"
+        );
+
+        let index = path.join("model.safetensors.index.json");
+        let map = r#"{"weight_map": {"net.b": "../../secret"}}"#;
+        std::fs::write(&index, map).expect("written");
+        let error = load(path).expect_err("outside").to_string();
+        assert!(error.contains("../../secret"), "{error}");
+    }
+
+    #[test]
+    fn shards_are_joined() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        for (name, tensors) in [("one", &RIGHT[..1]), ("two", &RIGHT[1..])] {
+            let file_name = path.join(format!("{name}.safetensors"));
+            std::fs::write(file_name, file(tensors)).expect("written");
+        }
+        let map =
+            r#"{"weight_map": {"net.a.weight": "one.safetensors", "net.b": "two.safetensors"}}"#;
+        std::fs::write(path.join("model.safetensors.index.json"), map).expect("written");
+        load(path).expect("both shards are there");
+        std::fs::remove_file(path.join("two.safetensors")).expect("removed");
+        let error = load(path).expect_err("one is gone").to_string();
+        assert!(error.contains("two.safetensors"), "{error}");
+    }
+}
