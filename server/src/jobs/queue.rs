@@ -1,0 +1,640 @@
+//! All SQL of the queue, as functions that each take one step.
+//!
+//! The state machine: `queued → running → done | failed | cancelled`, with two ways back from
+//! `running` to `queued` (a lease that ran out, a worker that gives its job back). A claim carries a
+//! fence that grows with each attempt: whoever holds an older one matches no row.
+//!
+//! Fairness is virtual time: the user whose device-seconds divided by weight are smallest goes
+//! next. A user who comes back from idling starts at the smallest time of those who wait, so idling
+//! banks no credit.
+
+use crate::db::{Db, Write, now_ms};
+use crate::gallery::Facts;
+use atelier_app::account::UserId;
+use atelier_app::admin::QueueRow;
+use atelier_app::gallery::ImageId;
+use atelier_app::studio::{JobId, JobState, Settings};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::collections::HashMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How many jobs may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Queued and running jobs of one user.
+    pub per_user: u32,
+    /// Queued and running jobs of everybody.
+    pub total: u32,
+}
+
+/// A job's row.
+#[derive(Clone, Debug)]
+pub struct JobRow {
+    /// Its id.
+    pub id: JobId,
+    /// Its owner.
+    pub user_id: UserId,
+    /// Where it stands.
+    pub state: JobState,
+    /// What was asked for.
+    pub settings: Settings,
+    /// Which attempt runs or ran last; 0 before the first.
+    pub attempt: u32,
+    /// What the worker said last.
+    pub phase: Option<String>,
+    /// Finished steps, at most a heartbeat old.
+    pub step: u32,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds, of the last attempt.
+    pub started_at: Option<i64>,
+    /// Unix milliseconds.
+    pub finished_at: Option<i64>,
+    /// Its image, once done (and not deleted since).
+    pub image_id: Option<ImageId>,
+}
+
+/// What became of a request to queue.
+#[derive(Debug)]
+pub enum Enqueued {
+    /// It waits now.
+    New(JobRow),
+    /// The same idempotency key came before: this is its job.
+    Replayed(JobRow),
+    /// The user has as many as allowed.
+    UserFull,
+    /// Everybody together has.
+    QueueFull,
+}
+
+/// A job in a worker's hands.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Its id.
+    pub id: JobId,
+    /// Its owner.
+    pub user_id: UserId,
+    /// What to make.
+    pub settings: Settings,
+    /// The right to write; grows with each claim.
+    pub fence: i64,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When it was queued, Unix milliseconds.
+    pub created_at: i64,
+    /// When it was claimed, Unix milliseconds.
+    pub started_at: i64,
+}
+
+/// A heartbeat's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulse {
+    /// Go on.
+    Mine,
+    /// The owner wants it stopped.
+    Cancel,
+    /// Somebody else has it, or it ended: drop everything.
+    Lost,
+}
+
+/// A stored file about to become a job's image.
+#[derive(Clone, Debug)]
+pub struct NewImage {
+    /// Its id.
+    pub id: ImageId,
+    /// SHA-256 of the PNG in hex; the file is on disk already.
+    pub sha256: String,
+    /// Bytes of the PNG.
+    pub bytes: u64,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// `#rrggbb`.
+    pub dominant_colour: String,
+    /// How it was made.
+    pub facts: Facts,
+}
+
+/// A waiting job as the fair order needs it.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Its id.
+    pub id: JobId,
+    /// Its owner.
+    pub user_id: UserId,
+    /// Higher goes first, within one user.
+    pub priority: i64,
+    /// Expected device-seconds.
+    pub cost: f64,
+}
+
+/// The queue's SQL. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    db: Db,
+}
+
+impl Queue {
+    /// The queue of this database.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// 1. Puts a job in, durably, or says why not.
+    pub async fn enqueue(
+        &self,
+        user: UserId,
+        settings: &Settings,
+        cost: f64,
+        idem_key: Option<&str>,
+        limits: Limits,
+    ) -> Result<Enqueued, sqlx::Error> {
+        let id = JobId(Uuid::now_v7().to_string());
+        let mut write = self.db.write().await?;
+        if let Some(key) = idem_key {
+            let earlier = sqlx::query_scalar::<_, String>(
+                "select id from job where user_id = ? and idem_key = ?",
+            )
+            .bind(user.0)
+            .bind(key)
+            .fetch_optional(&mut *write)
+            .await?;
+            if let Some(earlier) = earlier {
+                let row = job_row(&mut write, &JobId(earlier)).await?;
+                return row.map(Enqueued::Replayed).ok_or(sqlx::Error::RowNotFound);
+            }
+        }
+        let (own, all): (i64, i64) = sqlx::query_as(
+            "select count(*) filter (where user_id = ?), count(*)
+             from job where state in ('queued', 'running')",
+        )
+        .bind(user.0)
+        .fetch_one(&mut *write)
+        .await?;
+        if own >= i64::from(limits.per_user) {
+            return Ok(Enqueued::UserFull);
+        }
+        if all >= i64::from(limits.total) {
+            return Ok(Enqueued::QueueFull);
+        }
+        // Idling banks no credit: whoever has nothing here starts level with the least served of those who have.
+        sqlx::query(
+            "insert into share (user_id, vtime) values (?1, coalesce((
+                 select min(s.vtime) from share s where exists (
+                     select 1 from job j where j.user_id = s.user_id and j.state in ('queued', 'running'))), 0))
+             on conflict (user_id) do update set vtime = max(vtime, excluded.vtime)
+                 where not exists (
+                     select 1 from job j where j.user_id = ?1 and j.state in ('queued', 'running'))",
+        )
+        .bind(user.0)
+        .execute(&mut *write)
+        .await?;
+        sqlx::query(
+            "insert into job (id, user_id, settings, cost, idem_key, created_at) values (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&id.0)
+        .bind(user.0)
+        .bind(to_json(settings)?)
+        .bind(cost)
+        .bind(idem_key)
+        .bind(now_ms())
+        .execute(&mut *write)
+        .await?;
+        let row = job_row(&mut write, &id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        write.commit().await?;
+        Ok(Enqueued::New(row))
+    }
+
+    /// 2. Takes the next job in fair order for `owner`, or `None` when nothing waits.
+    pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Claim>, sqlx::Error> {
+        // A look without the write lock first: an idle worker asks often.
+        let waiting: bool =
+            sqlx::query_scalar("select exists (select 1 from job where state = 'queued')")
+                .fetch_one(self.db.read())
+                .await?;
+        if !waiting {
+            return Ok(None);
+        }
+        let mut write = self.db.write().await?;
+        let next = sqlx::query(
+            "select j.id, j.user_id, j.settings, j.fence, j.attempt, j.created_at, j.cost
+             from job j join share s on s.user_id = j.user_id
+             where j.state = 'queued'
+             order by s.vtime, s.user_id, j.priority desc, j.id limit 1",
+        )
+        .fetch_optional(&mut *write)
+        .await?;
+        let Some(next) = next else { return Ok(None) };
+        let now = now_ms();
+        let claim = Claim {
+            id: JobId(next.try_get("id")?),
+            user_id: UserId(next.try_get("user_id")?),
+            settings: from_json(next.try_get("settings")?)?,
+            fence: next.try_get::<i64, _>("fence")? + 1,
+            attempt: next.try_get::<u32, _>("attempt")? + 1,
+            created_at: next.try_get("created_at")?,
+            started_at: now,
+        };
+        sqlx::query(
+            "update job set state = 'running', owner = ?, lease_until = ?, fence = ?, attempt = ?,
+                 started_at = ?, phase = 'starting', step = 0, error = null
+             where id = ? and state = 'queued'",
+        )
+        .bind(owner)
+        .bind(now + millis(lease))
+        .bind(claim.fence)
+        .bind(claim.attempt)
+        .bind(now)
+        .bind(&claim.id.0)
+        .execute(&mut *write)
+        .await?;
+        charge(&mut write, claim.user_id, next.try_get("cost")?).await?;
+        write.commit().await?;
+        Ok(Some(claim))
+    }
+
+    /// 3. Keeps a claim alive and writes its progress down.
+    pub async fn heartbeat(
+        &self,
+        claim: &Claim,
+        phase: &str,
+        step: u32,
+        lease: Duration,
+    ) -> Result<Pulse, sqlx::Error> {
+        let mut write = self.db.write().await?;
+        let cancel: Option<bool> = sqlx::query_scalar(
+            "update job set lease_until = ?, phase = ?, step = ?
+             where id = ? and fence = ? and state = 'running' returning cancel",
+        )
+        .bind(now_ms() + millis(lease))
+        .bind(phase)
+        .bind(step)
+        .bind(&claim.id.0)
+        .bind(claim.fence)
+        .fetch_optional(&mut *write)
+        .await?;
+        write.commit().await?;
+        Ok(match cancel {
+            Some(false) => Pulse::Mine,
+            Some(true) => Pulse::Cancel,
+            None => Pulse::Lost,
+        })
+    }
+
+    /// 4. Ends a job with its image, in one transaction. `false`: the claim was lost, nothing is kept.
+    ///
+    /// A cancellation that came too late to stop the work still counts: no image is kept then.
+    pub async fn finish(
+        &self,
+        claim: &Claim,
+        image: &NewImage,
+        device_seconds: f64,
+    ) -> Result<bool, sqlx::Error> {
+        let mut write = self.db.write().await?;
+        let now = now_ms();
+        let cost: Option<f64> = sqlx::query_scalar(
+            "update job set state = 'done', finished_at = ?, lease_until = null, owner = null,
+                 step = ?, phase = null
+             where id = ? and fence = ? and state = 'running' and cancel = 0 returning cost",
+        )
+        .bind(now)
+        .bind(claim.settings.num_inference_steps)
+        .bind(&claim.id.0)
+        .bind(claim.fence)
+        .fetch_optional(&mut *write)
+        .await?;
+        let Some(cost) = cost else { return Ok(false) };
+        sqlx::query(
+            "insert into image (id, job_id, user_id, sha256, bytes, width, height, dominant_colour,
+                                prompt, settings, facts, created_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&image.id.0)
+        .bind(&claim.id.0)
+        .bind(claim.user_id.0)
+        .bind(&image.sha256)
+        .bind(i64::try_from(image.bytes).unwrap_or(i64::MAX))
+        .bind(image.width)
+        .bind(image.height)
+        .bind(&image.dominant_colour)
+        .bind(&claim.settings.prompt)
+        .bind(to_json(&claim.settings)?)
+        .bind(to_json(&image.facts)?)
+        .bind(now)
+        .execute(&mut *write)
+        .await?;
+        charge(&mut write, claim.user_id, device_seconds - cost).await?;
+        write.commit().await?;
+        Ok(true)
+    }
+
+    /// 4b. Ends a job without an image. `false`: the claim was lost.
+    pub async fn fail(&self, claim: &Claim, words: &str) -> Result<bool, sqlx::Error> {
+        let mut write = self.db.write().await?;
+        let ended = sqlx::query(
+            "update job set state = case when cancel then 'cancelled' else 'failed' end,
+                 error = case when cancel then null else ? end,
+                 finished_at = ?, lease_until = null, owner = null, phase = null
+             where id = ? and fence = ? and state = 'running'",
+        )
+        .bind(words)
+        .bind(now_ms())
+        .bind(&claim.id.0)
+        .bind(claim.fence)
+        .execute(&mut *write)
+        .await?;
+        write.commit().await?;
+        Ok(ended.rows_affected() == 1)
+    }
+
+    /// 4c. Ends a cancelled job at its worker's word. `false`: the claim was lost.
+    pub async fn confirm_cancel(
+        &self,
+        claim: &Claim,
+        device_seconds: f64,
+    ) -> Result<bool, sqlx::Error> {
+        let mut write = self.db.write().await?;
+        let cost: Option<f64> = sqlx::query_scalar(
+            "update job set state = 'cancelled', finished_at = ?, lease_until = null, owner = null, phase = null
+             where id = ? and fence = ? and state = 'running' returning cost",
+        )
+        .bind(now_ms())
+        .bind(&claim.id.0)
+        .bind(claim.fence)
+        .fetch_optional(&mut *write)
+        .await?;
+        if let Some(cost) = cost {
+            charge(&mut write, claim.user_id, device_seconds - cost).await?;
+        }
+        write.commit().await?;
+        Ok(cost.is_some())
+    }
+
+    /// 4d. Puts a running job back without counting the attempt (the server stops).
+    pub async fn release(&self, claim: &Claim) -> Result<bool, sqlx::Error> {
+        let mut write = self.db.write().await?;
+        let cost: Option<f64> = sqlx::query_scalar(
+            "update job set state = case when cancel then 'cancelled' else 'queued' end,
+                 finished_at = case when cancel then ? end,
+                 attempt = attempt - 1, lease_until = null, owner = null, phase = null, step = 0
+             where id = ? and fence = ? and state = 'running' returning cost",
+        )
+        .bind(now_ms())
+        .bind(&claim.id.0)
+        .bind(claim.fence)
+        .fetch_optional(&mut *write)
+        .await?;
+        if let Some(cost) = cost {
+            charge(&mut write, claim.user_id, -cost).await?;
+        }
+        write.commit().await?;
+        Ok(cost.is_some())
+    }
+
+    /// 5. Asks for a stop: a queued job ends at once, a running one at its worker's next look.
+    /// `None`: there is no such job of this user. `user` absent means an administrator asks.
+    pub async fn cancel(&self, id: &JobId, user: Option<UserId>) -> Result<Option<JobRow>, sqlx::Error> {
+        let mut write = self.db.write().await?;
+        sqlx::query(
+            "update job set cancel = 1,
+                 finished_at = case state when 'queued' then ?1 else finished_at end,
+                 state = case state when 'queued' then 'cancelled' else state end
+             where id = ?2 and (?3 is null or user_id = ?3) and state in ('queued', 'running')",
+        )
+        .bind(now_ms())
+        .bind(&id.0)
+        .bind(user.map(|user| user.0))
+        .execute(&mut *write)
+        .await?;
+        let row = job_row(&mut write, id).await?;
+        write.commit().await?;
+        Ok(row.filter(|row| user.is_none_or(|user| row.user_id == user)))
+    }
+
+    /// 6. Takes back what workers left behind: every lease that ran out, and every job of `dead`.
+    /// Answers the jobs that changed.
+    pub async fn reap(&self, dead: Option<&str>, why: &str) -> Result<Vec<JobId>, sqlx::Error> {
+        let left: bool = sqlx::query_scalar(
+            "select exists (select 1 from job where state = 'running' and (lease_until < ? or owner = ?))",
+        )
+        .bind(now_ms())
+        .bind(dead)
+        .fetch_one(self.db.read())
+        .await?;
+        if !left {
+            return Ok(Vec::new());
+        }
+        let mut write = self.db.write().await?;
+        let now = now_ms();
+        let ids: Vec<String> = sqlx::query_scalar(
+            "update job set
+                 state = case when cancel then 'cancelled' when attempt >= max_attempts then 'failed' else 'queued' end,
+                 error = case when not cancel and attempt >= max_attempts then ?1 else error end,
+                 finished_at = case when cancel or attempt >= max_attempts then ?2 end,
+                 fence = fence + 1, owner = null, lease_until = null, phase = null, step = 0
+             where state = 'running' and (lease_until < ?2 or owner = ?3)
+             returning id",
+        )
+        .bind(why)
+        .bind(now)
+        .bind(dead)
+        .fetch_all(&mut *write)
+        .await?;
+        write.commit().await?;
+        Ok(ids.into_iter().map(JobId).collect())
+    }
+
+    /// One job, whoever owns it.
+    pub async fn job(&self, id: &JobId) -> Result<Option<JobRow>, sqlx::Error> {
+        let mut connection = self.db.read().acquire().await?;
+        job_row(&mut connection, id).await
+    }
+
+    /// A user's queued and running jobs, oldest first, then those that ended without an image since `since`.
+    pub async fn active(&self, user: UserId, since: i64) -> Result<Vec<JobRow>, sqlx::Error> {
+        let rows = sqlx::query(
+            "select j.*, i.id as image_id from job j left join image i on i.job_id = j.id
+             where j.user_id = ?1 and (j.state in ('queued', 'running')
+                 or (j.state in ('failed', 'cancelled') and j.finished_at >= ?2))
+             order by j.state in ('failed', 'cancelled'), j.id",
+        )
+        .bind(user.0)
+        .bind(since)
+        .fetch_all(self.db.read())
+        .await?;
+        rows.iter().map(read_row).collect()
+    }
+
+    /// Everything that waits, in the order in which it will be claimed.
+    pub async fn fair_order(&self) -> Result<Vec<Waiting>, sqlx::Error> {
+        let rows = sqlx::query(
+            "select j.id, j.user_id, j.priority, j.cost, s.vtime, s.weight
+             from job j join share s on s.user_id = j.user_id
+             where j.state = 'queued' order by j.user_id, j.priority desc, j.id",
+        )
+        .fetch_all(self.db.read())
+        .await?;
+        let mut shares: HashMap<UserId, (f64, f64)> = HashMap::new();
+        let mut waiting = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let user_id = UserId(row.try_get("user_id")?);
+            shares.insert(user_id, (row.try_get("vtime")?, row.try_get("weight")?));
+            waiting.push(Waiting {
+                id: JobId(row.try_get("id")?),
+                user_id,
+                priority: row.try_get("priority")?,
+                cost: row.try_get("cost")?,
+            });
+        }
+        Ok(in_fair_order(waiting, shares))
+    }
+
+    /// Everybody's open jobs and the last twenty that ended, newest first among those.
+    pub async fn overview(&self) -> Result<Vec<QueueRow>, sqlx::Error> {
+        let rows = sqlx::query(
+            "select * from (
+                 select j.*, u.name as user_name, 0 as ended from job j join user u on u.id = j.user_id
+                 where j.state in ('queued', 'running')
+                 union all
+                 select * from (
+                     select j.*, u.name as user_name, 1 as ended from job j join user u on u.id = j.user_id
+                     where j.finished_at is not null order by j.finished_at desc limit 20))
+             order by ended, case when ended then -finished_at else state = 'queued' end, id",
+        )
+        .fetch_all(self.db.read())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let settings: Settings = from_json(row.try_get("settings")?)?;
+                Ok(QueueRow {
+                    id: JobId(row.try_get("id")?),
+                    user: row.try_get("user_name")?,
+                    state: read_state(row)?,
+                    size: format!("{}×{}", settings.width, settings.height),
+                    steps: settings.num_inference_steps,
+                    model: settings.model,
+                    step: row.try_get("step")?,
+                    created_at: row.try_get("created_at")?,
+                    started_at: row.try_get("started_at")?,
+                    attempt: row.try_get("attempt")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Open jobs of everybody: (queued, running).
+    pub async fn depth(&self) -> Result<(u32, u32), sqlx::Error> {
+        sqlx::query_as(
+            "select count(*) filter (where state = 'queued'), count(*) filter (where state = 'running')
+             from job where state in ('queued', 'running')",
+        )
+        .fetch_one(self.db.read())
+        .await
+    }
+
+    /// Settings and facts of the latest `count` images, newest first: what estimates are made from.
+    pub async fn latest_facts(&self, count: u32) -> Result<Vec<(Settings, Facts)>, sqlx::Error> {
+        let rows = sqlx::query("select settings, facts from image order by id desc limit ?")
+            .bind(count)
+            .fetch_all(self.db.read())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((from_json(row.try_get("settings")?)?, from_json(row.try_get("facts")?)?)))
+            .collect()
+    }
+}
+
+/// Plays the claims through: smallest virtual time first, then priority, then age. `waiting` is
+/// sorted by user, priority (highest first) and id; `shares` holds each user's (vtime, weight).
+pub fn in_fair_order(
+    waiting: Vec<Waiting>,
+    mut shares: HashMap<UserId, (f64, f64)>,
+) -> Vec<Waiting> {
+    let mut lines: HashMap<UserId, std::collections::VecDeque<Waiting>> = HashMap::new();
+    let total = waiting.len();
+    for job in waiting {
+        lines.entry(job.user_id).or_default().push_back(job);
+    }
+    let mut order = Vec::with_capacity(total);
+    while let Some(user) = lines
+        .iter()
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(user, _)| *user)
+        .min_by(|a, b| {
+            let time = |user| shares.get(user).map_or(0.0, |share| share.0);
+            time(a).total_cmp(&time(b)).then(a.cmp(b))
+        })
+    {
+        if let Some(job) = lines.get_mut(&user).and_then(|line| line.pop_front()) {
+            let share = shares.entry(user).or_insert((0.0, 1.0));
+            share.0 += job.cost / share.1;
+            order.push(job);
+        }
+    }
+    order
+}
+
+/// Adds device-seconds to a user's virtual time.
+async fn charge(write: &mut Write, user: UserId, device_seconds: f64) -> Result<(), sqlx::Error> {
+    sqlx::query("update share set vtime = max(0, vtime + ? / weight) where user_id = ?")
+        .bind(device_seconds)
+        .bind(user.0)
+        .execute(&mut **write)
+        .await
+        .map(|_| ())
+}
+
+async fn job_row(
+    connection: &mut sqlx::SqliteConnection,
+    id: &JobId,
+) -> Result<Option<JobRow>, sqlx::Error> {
+    sqlx::query(
+        "select j.*, i.id as image_id from job j left join image i on i.job_id = j.id where j.id = ?",
+    )
+    .bind(&id.0)
+    .fetch_optional(connection)
+    .await?
+    .as_ref()
+    .map(read_row)
+    .transpose()
+}
+
+fn read_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
+    Ok(JobRow {
+        id: JobId(row.try_get("id")?),
+        user_id: UserId(row.try_get("user_id")?),
+        state: read_state(row)?,
+        settings: from_json(row.try_get("settings")?)?,
+        attempt: row.try_get("attempt")?,
+        phase: row.try_get("phase")?,
+        step: row.try_get("step")?,
+        error: row.try_get("error")?,
+        created_at: row.try_get("created_at")?,
+        started_at: row.try_get("started_at")?,
+        finished_at: row.try_get("finished_at")?,
+        image_id: row.try_get::<Option<String>, _>("image_id")?.map(ImageId),
+    })
+}
+
+fn read_state(row: &SqliteRow) -> Result<JobState, sqlx::Error> {
+    let word: String = row.try_get("state")?;
+    serde_json::from_value(serde_json::Value::String(word))
+        .map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
