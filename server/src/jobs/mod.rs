@@ -1,91 +1,438 @@
-//! The durable queue: limits, fairness, the supervisor and the worker process.
+//! Jobs: what may be queued, in which order it runs, how long that takes, and what its owner sees.
+//!
+//! The rules are here, the SQL in [`queue`]. A worker process does the work ([`worker`]); the
+//! [`supervisor`] keeps it alive; [`progress`] carries its news to whoever watches.
+
+mod estimate; // how long an image takes
+pub mod progress; // the news board
+pub mod protocol; // what server and worker say to each other
+pub mod queue; // the SQL: six statements and some looks
+mod supervisor; // one worker process, kept running
+pub mod worker; // that process
 
 use crate::config::ServeConfig;
-use crate::db::Db;
+use crate::db::{Db, now_ms};
 use crate::devices::Devices;
 use crate::error::ServerError;
 use crate::gallery::GalleryService;
 use crate::models::Models;
 use crate::startup::Shutdown;
 use async_trait::async_trait;
-use atelier_app::account::Viewer;
+use atelier_app::account::{Role, UserId, Viewer};
 use atelier_app::admin::QueueRow;
 use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
-use atelier_app::studio::{DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary};
+use atelier_app::studio::{DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary, Settings};
+use estimate::Speed;
+use progress::Board;
+use protocol::Order;
+use queue::{Dead, Enqueued, JobRow, Limits, Queue, Waiting};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::Supervisor;
 
-pub mod worker;
+/// What a job is thought to cost, in device-seconds, while its model was never measured.
+const UNMEASURED_COST_S: f64 = 10.0;
+/// Images that speeds are taken from.
+const SPEED_SAMPLE: u32 = 100;
+/// Images whose step times are plotted.
+const PLOTTED: u32 = 60;
+/// How long a failed or cancelled job stays in its owner's list.
+const REMEMBERED_MS: i64 = 10 * 60 * 1000;
+/// Longest `Idempotency-Key`.
+const LONGEST_KEY: usize = 200;
 
 /// The queue and its worker.
 pub struct JobService {
+    queue: Queue,
+    limits: Limits,
+    models: Arc<Models>,
     devices: Arc<Devices>,
+    board: Arc<Board>,
+    supervisor: Arc<Supervisor>,
+    shutdown: Shutdown,
+    /// Held for as long as this server lives, so that no second one takes its jobs back.
+    _lock: File,
+}
+
+/// A job that was asked for, and whether an earlier request had asked for it already.
+#[derive(Debug)]
+pub struct Submitted {
+    /// The job as it stands.
+    pub job: JobView,
+    /// The same idempotency key came before.
+    pub replayed: bool,
 }
 
 impl JobService {
     /// Takes up the queue where it was left and starts the supervisor.
+    ///
+    /// # Errors
+    /// When another server uses the same data folder, or the database's.
     pub async fn start(
-        _db: Db,
-        _config: Arc<ServeConfig>,
+        db: Db,
+        config: Arc<ServeConfig>,
         devices: Arc<Devices>,
-        _models: Arc<Models>,
+        models: Arc<Models>,
         _gallery: Arc<GalleryService>,
-        _shutdown: Shutdown,
+        shutdown: Shutdown,
     ) -> Result<Arc<Self>, ServerError> {
-        Ok(Arc::new(Self { devices }))
+        let lock = lock_folder(&config)?;
+        let queue = Queue::new(db);
+        // Whatever ran when the last server ended has no worker now: it goes first in line again.
+        for (job, _, owner) in queue.reap(Dead::Everybody, supervisor::CRASHED).await? {
+            tracing::warn!(job = job.0, owner, "a job of an earlier run was taken back");
+        }
+        let board = Arc::new(Board::default());
+        let supervisor = Supervisor::start(queue.clone(), board.clone(), config.clone(), devices.clone());
+        Ok(Arc::new(Self {
+            queue,
+            limits: Limits { per_user: config.queue_limit_per_user, total: config.queue_limit },
+            models,
+            devices,
+            board,
+            supervisor,
+            shutdown,
+            _lock: lock,
+        }))
     }
 
     /// Lets the running job finish within `grace`, or puts it back, and ends the worker.
-    pub async fn stop(&self, _grace: Duration) {}
+    pub async fn stop(&self, grace: Duration) {
+        self.supervisor.stop(grace).await;
+    }
+
+    /// The news board, for the event stream.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// As the port's `submit`; the same `idem_key` of the same user is the same job.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] naming the field, [`AppError::TooMany`] at a limit,
+    /// [`AppError::Forbidden`] for a viewer who may only look.
+    pub async fn submit_once(
+        &self,
+        viewer: &Viewer,
+        request: GenerationRequest,
+        idem_key: Option<&str>,
+    ) -> Answer<Submitted> {
+        if viewer.role == Role::Viewer {
+            return Err(AppError::Forbidden);
+        }
+        if self.shutdown.is_requested() {
+            return Err(AppError::Unavailable { message: "The server is stopping. Try again in a minute.".into() });
+        }
+        if idem_key.is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
+            return Err(AppError::invalid(
+                "Idempotency-Key",
+                format!("Idempotency-Key must have 1 to {LONGEST_KEY} characters."),
+            ));
+        }
+        let settings = self.models.settle(request)?;
+        let cost = self.cost(&settings).await?;
+        let enqueued = self
+            .queue
+            .enqueue(viewer.id, &settings, cost, idem_key, self.limits)
+            .await
+            .map_err(ServerError::from)?;
+        let (row, replayed) = match enqueued {
+            Enqueued::New(row) => (row, false),
+            Enqueued::Replayed(row) => (row, true),
+            Enqueued::UserFull => return Err(self.too_many(viewer.id, true).await?),
+            Enqueued::QueueFull => return Err(self.too_many(viewer.id, false).await?),
+        };
+        if !replayed {
+            self.board.row_changed(&row.id, viewer.id, false);
+            self.supervisor.order(Order::Wake);
+        }
+        let job = self.view(row).await?;
+        Ok(Submitted { job, replayed })
+    }
+
+    /// Waits until a job of the viewer has ended, and answers it; at once when it has already.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`] when it is nobody's or somebody else's, [`AppError::Unavailable`] when
+    /// the server stops meanwhile (the job stays queued).
+    pub async fn wait_until_ended(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView> {
+        let mut changes = self.board.changes();
+        loop {
+            let row = self.own(viewer, id).await?;
+            if row.state.is_final() {
+                return self.view(row).await;
+            }
+            let seen = self.board.latest(id).map(|latest| latest.version);
+            // The board tells at once; looking by ourselves is the safety net.
+            let look = tokio::time::sleep(Duration::from_secs(2));
+            tokio::pin!(look);
+            loop {
+                tokio::select! {
+                    () = &mut look => break,
+                    () = self.shutdown.requested() => {
+                        return Err(AppError::Unavailable {
+                            message: format!(
+                                "The server is stopping; the job {} stays in the queue and goes on after the restart.",
+                                id.0
+                            ),
+                        });
+                    }
+                    changed = changes.changed() => {
+                        // Steps are news to others; only a changed row can have ended.
+                        let ended = self.board.latest(id).is_none_or(|latest| latest.ended());
+                        let moved = self.board.latest(id).map(|latest| latest.version) != seen;
+                        if changed.is_err() || (ended && moved) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every open job of a user, oldest first: what the event stream starts with.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list_open(&self, viewer: &Viewer) -> Answer<Vec<JobView>> {
+        let rows = self.queue.active(viewer.id, i64::MAX).await.map_err(ServerError::from)?;
+        self.views(rows).await
+    }
 
     /// Everybody's queued and running jobs, and the last twenty that ended. For administrators.
+    ///
+    /// # Errors
+    /// The database's.
     pub async fn admin_queue(&self) -> Answer<Vec<QueueRow>> {
-        Err(next())
+        let mut rows = self.queue.overview().await.map_err(ServerError::from)?;
+        for row in rows.iter_mut().filter(|row| row.state == JobState::Running) {
+            if let Some(latest) = self.board.latest(&row.id) {
+                row.step = latest.step;
+            }
+        }
+        Ok(rows)
     }
 
     /// Stops anybody's job. For administrators.
-    pub async fn admin_cancel(&self, _id: &JobId) -> Answer<()> {
-        Err(next())
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`].
+    pub async fn admin_cancel(&self, id: &JobId) -> Answer<()> {
+        self.stop_job(id, None).await.map(|_| ())
     }
 
     /// The worker process in words: "starting", "idle", "working", "restarting (crashed: …)".
     pub fn worker_state(&self) -> String {
-        "starting".into()
+        self.supervisor.words()
+    }
+
+    /// Tells the worker what to write down as the reason for not using a GPU, after a new probe.
+    pub fn device_decision_changed(&self) {
+        self.supervisor.order(Order::Device { fallback_reason: self.devices.fallback_reason() });
     }
 
     /// Measured seconds per denoising step of the latest images, oldest first.
+    ///
+    /// # Errors
+    /// The database's.
     pub async fn step_times(&self) -> Answer<Vec<f64>> {
-        Ok(Vec::new())
+        let latest = self.queue.latest_facts(PLOTTED).await.map_err(ServerError::from)?;
+        Ok(latest.iter().rev().filter_map(|(_, facts)| facts.typical_step_s()).collect())
+    }
+
+    async fn own(&self, viewer: &Viewer, id: &JobId) -> Answer<JobRow> {
+        self.queue
+            .job(id)
+            .await
+            .map_err(ServerError::from)?
+            .filter(|row| row.user_id == viewer.id)
+            .ok_or(AppError::NotFound)
+    }
+
+    async fn stop_job(&self, id: &JobId, user: Option<UserId>) -> Answer<JobRow> {
+        let row = self.queue.cancel(id, user).await.map_err(ServerError::from)?.ok_or(AppError::NotFound)?;
+        match row.state {
+            JobState::Running => self.supervisor.order(Order::Cancel { job: id.clone() }),
+            JobState::Cancelled => self.board.row_changed(id, row.user_id, true),
+            JobState::Queued | JobState::Done | JobState::Failed => {}
+        }
+        Ok(row)
+    }
+
+    async fn speed(&self, model: &str) -> Result<Option<Speed>, ServerError> {
+        Ok(Speed::measured(model, &self.queue.latest_facts(SPEED_SAMPLE).await?))
+    }
+
+    async fn cost(&self, settings: &Settings) -> Result<f64, ServerError> {
+        let speed = self.speed(&settings.model).await?;
+        Ok(speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(settings)))
+    }
+
+    /// Seconds until the device is through with what runs now.
+    async fn running_left_s(&self) -> Result<f64, ServerError> {
+        let mut left = 0.0;
+        for row in self.queue.overview().await?.iter().filter(|row| row.state == JobState::Running) {
+            let Some(job) = self.queue.job(&row.id).await? else { continue };
+            left += self.left_s(&job, self.speed(&job.settings.model).await?).unwrap_or(UNMEASURED_COST_S);
+        }
+        Ok(left)
+    }
+
+    /// Seconds left of a running job: from its own steps where it has some, else from its model's speed.
+    fn left_s(&self, row: &JobRow, speed: Option<Speed>) -> Option<f64> {
+        let latest = self.board.latest(&row.id);
+        let all = f64::from(row.settings.num_inference_steps);
+        if let Some(latest) = latest.filter(|latest| latest.step > 0 && latest.denoising_s > 0.0) {
+            let done = f64::from(latest.step);
+            let since_s = (now_ms() - latest.said_at).max(0) as f64 / 1000.0;
+            let steps_left = latest.denoising_s / done * (all - done);
+            let overhead = speed.map_or(0.0, |speed| speed.overhead_s());
+            return Some((steps_left + overhead - since_s).max(0.0));
+        }
+        let spent_s = (now_ms() - row.started_at?).max(0) as f64 / 1000.0;
+        Some((speed?.takes_s(&row.settings) - spent_s).max(0.0))
+    }
+
+    async fn too_many(&self, user: UserId, own: bool) -> Result<AppError, ServerError> {
+        // A place comes free when the next job ends.
+        let left = self.running_left_s().await?;
+        let retry_after_s = left.ceil().clamp(1.0, 3600.0) as u32;
+        tracing::info!(user = user.0, own, "the queue is full");
+        let message = if own {
+            format!(
+                "You have {} images waiting, which is the limit. Wait for one to finish, or cancel one.",
+                self.limits.per_user
+            )
+        } else {
+            format!("The queue is full ({} images). Try again in about {retry_after_s} s.", self.limits.total)
+        };
+        Ok(AppError::TooMany { message, retry_after_s })
+    }
+
+    async fn view(&self, row: JobRow) -> Answer<JobView> {
+        Ok(self.views(vec![row]).await?.remove(0))
+    }
+
+    async fn views(&self, rows: Vec<JobRow>) -> Answer<Vec<JobView>> {
+        let mut order: Option<(Vec<Waiting>, f64)> = None;
+        let mut views = Vec::with_capacity(rows.len());
+        for row in rows {
+            let speed = self.speed(&row.settings.model).await?;
+            let mut position = None;
+            let mut seconds_left = None;
+            match row.state {
+                JobState::Queued => {
+                    if order.is_none() {
+                        let waiting = self.queue.fair_order(None).await.map_err(ServerError::from)?;
+                        order = Some((waiting, self.running_left_s().await?));
+                    }
+                    if let Some((waiting, running)) = &order {
+                        let place = waiting.iter().position(|job| job.id == row.id);
+                        position = place.and_then(|place| u32::try_from(place).ok());
+                        seconds_left = speed.zip(place).map(|(speed, place)| {
+                            running
+                                + waiting[..place].iter().map(|job| job.cost).sum::<f64>()
+                                + speed.takes_s(&row.settings)
+                        });
+                    }
+                }
+                JobState::Running => seconds_left = self.left_s(&row, speed),
+                JobState::Done | JobState::Failed | JobState::Cancelled => {}
+            }
+            let latest = self.board.latest(&row.id).filter(|_| row.state == JobState::Running);
+            let steps = row.settings.num_inference_steps;
+            views.push(JobView {
+                position,
+                seconds_left,
+                phase: match &latest {
+                    Some(latest) => latest.phase.clone().or(row.phase),
+                    None => row.phase,
+                },
+                step: match (&latest, row.state) {
+                    (_, JobState::Done) => steps,
+                    (Some(latest), _) => latest.step.max(row.step),
+                    (None, _) => row.step,
+                },
+                steps,
+                preview: latest.and_then(|latest| latest.preview),
+                image_id: row.image_id.map(|image| image.0),
+                id: row.id,
+                state: row.state,
+                settings: row.settings,
+                error: row.error,
+                attempt: row.attempt,
+                created_at: row.created_at,
+                finished_at: row.finished_at,
+            });
+        }
+        Ok(views)
     }
 }
 
-fn next() -> AppError {
-    AppError::Unavailable {
-        message: "The queue lands next.".into(),
+/// Two servers on one folder would take each other's running jobs for dead.
+fn lock_folder(config: &ServeConfig) -> Result<File, ServerError> {
+    let path = config.data_dir.path.join("serve.lock");
+    let file = File::create(&path).map_err(ServerError::io(format!("opening {}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Answer(AppError::invalid(
+            "data-dir",
+            format!(
+                "another Atelier server uses the folder {}; stop it, or choose another with --data-dir",
+                config.data_dir.path.display()
+            ),
+        ))),
+        Err(std::fs::TryLockError::Error(source)) => {
+            Err(ServerError::io(format!("locking {}", path.display()))(source))
+        }
     }
 }
 
 #[async_trait]
 impl Jobs for JobService {
-    async fn submit(&self, _: &Viewer, _: GenerationRequest) -> Answer<JobView> {
-        Err(next())
+    async fn submit(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<JobView> {
+        Ok(self.submit_once(viewer, request, None).await?.job)
     }
-    async fn list_active(&self, _: &Viewer) -> Answer<Vec<JobView>> {
-        Err(next())
+
+    async fn list_active(&self, viewer: &Viewer) -> Answer<Vec<JobView>> {
+        let since = now_ms() - REMEMBERED_MS;
+        let rows = self.queue.active(viewer.id, since).await.map_err(ServerError::from)?;
+        self.views(rows).await
     }
-    async fn job(&self, _: &Viewer, _: &JobId) -> Answer<JobView> {
-        Err(next())
+
+    async fn job(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView> {
+        let row = self.own(viewer, id).await?;
+        self.view(row).await
     }
-    async fn cancel(&self, _: &Viewer, _: &JobId) -> Answer<JobView> {
-        Err(next())
+
+    async fn cancel(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView> {
+        let row = self.stop_job(id, Some(viewer.id)).await?;
+        self.view(row).await
     }
-    async fn estimate(&self, _: &Viewer, _: GenerationRequest) -> Answer<Estimate> {
-        Err(next())
+
+    async fn estimate(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<Estimate> {
+        let settings = self.models.settle(GenerationRequest {
+            // An estimate is wanted while the prompt is still being written.
+            prompt: if request.prompt.trim().is_empty() { "…".into() } else { request.prompt.clone() },
+            ..request
+        })?;
+        let speed = self.speed(&settings.model).await?;
+        let cost = speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(&settings));
+        let order = self.queue.fair_order(Some((viewer.id, cost))).await.map_err(ServerError::from)?;
+        let ahead: f64 = order.iter().take_while(|job| !job.id.0.is_empty()).map(|job| job.cost).sum();
+        let running = self.running_left_s().await?;
+        Ok(Estimate {
+            starts_in_s: speed.map(|_| running + ahead),
+            takes_s: speed.map(|speed| speed.takes_s(&settings)),
+        })
     }
+
     async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {
-        Err(next())
+        Ok(self.models.summaries())
     }
+
     async fn device_badge(&self, _: &Viewer) -> Answer<DeviceBadge> {
         Ok(self.devices.badge())
     }

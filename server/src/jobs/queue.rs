@@ -127,10 +127,21 @@ pub struct Waiting {
     pub id: JobId,
     /// Its owner.
     pub user_id: UserId,
-    /// Higher goes first, within one user.
-    pub priority: i64,
     /// Expected device-seconds.
     pub cost: f64,
+}
+
+/// Whose running jobs are taken back, besides those whose lease ran out.
+#[derive(Clone, Copy, Debug)]
+pub enum Dead<'a> {
+    /// Nobody else's.
+    Nobody,
+    /// Everybody's: the server has just started, so no worker of an earlier one counts.
+    Everybody,
+    /// This worker's, which died at its work.
+    Crashed(&'a str),
+    /// This worker's, which we ended ourselves: the attempt does not count.
+    Stopped(&'a str),
 }
 
 /// The queue's SQL. Cheap to clone.
@@ -416,14 +427,21 @@ impl Queue {
         Ok(row.filter(|row| user.is_none_or(|user| row.user_id == user)))
     }
 
-    /// 6. Takes back what workers left behind: every lease that ran out, and every job of `dead`.
-    /// Answers the jobs that changed.
-    pub async fn reap(&self, dead: Option<&str>, why: &str) -> Result<Vec<JobId>, sqlx::Error> {
+    /// 6. Takes back what workers left behind: every lease that ran out, and every job of `dead`
+    /// workers. Answers the jobs that changed, each with who had it.
+    pub async fn reap(&self, dead: Dead<'_>, why: &str) -> Result<Vec<(JobId, UserId, String)>, sqlx::Error> {
+        let (owner, everybody, forgiven) = match dead {
+            Dead::Nobody => (None, false, 0),
+            Dead::Everybody => (None, true, 0),
+            Dead::Crashed(owner) => (Some(owner), false, 0),
+            Dead::Stopped(owner) => (Some(owner), false, 1),
+        };
         let left: bool = sqlx::query_scalar(
-            "select exists (select 1 from job where state = 'running' and (lease_until < ? or owner = ?))",
+            "select exists (select 1 from job where state = 'running' and (lease_until < ? or owner = ? or ?))",
         )
         .bind(now_ms())
-        .bind(dead)
+        .bind(owner)
+        .bind(everybody)
         .fetch_one(self.db.read())
         .await?;
         if !left {
@@ -431,22 +449,41 @@ impl Queue {
         }
         let mut write = self.db.write().await?;
         let now = now_ms();
-        let ids: Vec<String> = sqlx::query_scalar(
-            "update job set
-                 state = case when cancel then 'cancelled' when attempt >= max_attempts then 'failed' else 'queued' end,
-                 error = case when not cancel and attempt >= max_attempts then ?1 else error end,
-                 finished_at = case when cancel or attempt >= max_attempts then ?2 end,
-                 fence = fence + 1, owner = null, lease_until = null, phase = null, step = 0
-             where state = 'running' and (lease_until < ?2 or owner = ?3)
-             returning id",
+        let rows = sqlx::query(
+            "select id, user_id, coalesce(owner, '') as owner, cost from job
+             where state = 'running' and (lease_until < ? or owner = ? or ?)",
         )
-        .bind(why)
         .bind(now)
-        .bind(dead)
+        .bind(owner)
+        .bind(everybody)
         .fetch_all(&mut *write)
         .await?;
+        let mut reaped = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id: String = row.try_get("id")?;
+            let user = UserId(row.try_get("user_id")?);
+            // The fence moves on, so that a worker that was only asleep matches no row.
+            sqlx::query(
+                "update job set
+                     state = case when cancel then 'cancelled' when attempt - ?1 >= max_attempts then 'failed' else 'queued' end,
+                     error = case when not cancel and attempt - ?1 >= max_attempts then ?2 end,
+                     finished_at = case when cancel or attempt - ?1 >= max_attempts then ?3 end,
+                     attempt = attempt - ?1, fence = fence + 1,
+                     owner = null, lease_until = null, phase = null, step = 0
+                 where id = ?4",
+            )
+            .bind(forgiven)
+            .bind(why)
+            .bind(now)
+            .bind(&id)
+            .execute(&mut *write)
+            .await?;
+            // The next claim charges again; a lost attempt is not its owner's to pay.
+            charge(&mut write, user, -row.try_get::<f64, _>("cost")?).await?;
+            reaped.push((JobId(id), user, row.try_get("owner")?));
+        }
         write.commit().await?;
-        Ok(ids.into_iter().map(JobId).collect())
+        Ok(reaped)
     }
 
     /// One job, whoever owns it.
@@ -470,26 +507,49 @@ impl Queue {
         rows.iter().map(read_row).collect()
     }
 
-    /// Everything that waits, in the order in which it will be claimed.
-    pub async fn fair_order(&self) -> Result<Vec<Waiting>, sqlx::Error> {
+    /// Everything that waits, in the order in which it will be claimed; with `extra`, as if that
+    /// user had one more job of that cost, whose id is then empty.
+    pub async fn fair_order(&self, extra: Option<(UserId, f64)>) -> Result<Vec<Waiting>, sqlx::Error> {
         let rows = sqlx::query(
-            "select j.id, j.user_id, j.priority, j.cost, s.vtime, s.weight
-             from job j join share s on s.user_id = j.user_id
+            "select j.id, j.user_id, j.cost from job j
              where j.state = 'queued' order by j.user_id, j.priority desc, j.id",
         )
         .fetch_all(self.db.read())
         .await?;
-        let mut shares: HashMap<UserId, (f64, f64)> = HashMap::new();
-        let mut waiting = Vec::with_capacity(rows.len());
+        let mut waiting = Vec::with_capacity(rows.len() + 1);
         for row in &rows {
-            let user_id = UserId(row.try_get("user_id")?);
-            shares.insert(user_id, (row.try_get("vtime")?, row.try_get("weight")?));
             waiting.push(Waiting {
                 id: JobId(row.try_get("id")?),
-                user_id,
-                priority: row.try_get("priority")?,
+                user_id: UserId(row.try_get("user_id")?),
                 cost: row.try_get("cost")?,
             });
+        }
+        let mut shares = HashMap::new();
+        let mut least_active: Option<f64> = None;
+        let rows = sqlx::query(
+            "select user_id, vtime, weight, exists (select 1 from job j
+                 where j.user_id = share.user_id and j.state in ('queued', 'running')) as active from share",
+        )
+        .fetch_all(self.db.read())
+        .await?;
+        let mut idle = Vec::new();
+        for row in &rows {
+            let user = UserId(row.try_get("user_id")?);
+            let vtime: f64 = row.try_get("vtime")?;
+            if row.try_get("active")? {
+                least_active = Some(least_active.map_or(vtime, |least| least.min(vtime)));
+            } else {
+                idle.push(user);
+            }
+            shares.insert(user, (vtime, row.try_get("weight")?));
+        }
+        if let Some((user_id, cost)) = extra {
+            let least = least_active.unwrap_or(0.0);
+            let known = shares.entry(user_id).or_insert((least, 1.0));
+            if idle.contains(&user_id) {
+                known.0 = known.0.max(least);
+            }
+            waiting.push(Waiting { id: JobId(String::new()), user_id, cost });
         }
         Ok(in_fair_order(waiting, shares))
     }

@@ -1,10 +1,453 @@
-//! `atelier worker`.
+//! `atelier worker`: claims jobs, runs the engine, stores the results.
+//!
+//! A process of its own, so that a crash, a hang or the OOM killer costs one attempt of one job.
+//! It talks to the job table for everything that matters and to its supervisor for news; when its
+//! standard input ends, the server is gone, and so is the worker at once.
 
-use crate::config::WorkerArgs;
+use super::protocol::{News, Order, line};
+use super::queue::{Claim, NewImage, Pulse, Queue};
+use crate::config::{LogFormat, WorkerArgs};
+use crate::db::{Db, now_ms};
+use crate::gallery::metadata::{dominant_colour, write_png};
+use crate::gallery::{Facts, ImageStore};
+use crate::models::{Models, engine_request};
+use crate::telemetry;
+use atelier_app::gallery::{ImageId, PhaseTimings};
+use atelier_app::studio::JobId;
+use atelier_engine::{Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress};
+use base64::Engine as _;
+use image::RgbImage;
+use std::io::{BufRead, Cursor, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// How long a claim lives without a heartbeat.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How often the heart beats.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often an idle worker looks by itself, should a wake-up have been lost.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What came of looking for a job.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing waits.
+    Nothing,
+    /// A job ended (its row says how).
+    Ended,
+    /// The engine panicked: what it holds cannot be trusted, so the process should end.
+    Doubtful,
+}
 
 /// Runs jobs on a device until standard input closes.
-pub fn run(_args: WorkerArgs) -> ExitCode {
-    eprintln!("atelier worker lands next");
-    ExitCode::FAILURE
+pub fn run(args: WorkerArgs) -> ExitCode {
+    // Two threads: the heart must beat while a store or a claim waits for the disk.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let result = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(work(args)));
+    match result {
+        Ok(code) => code,
+        Err(words) => {
+            eprintln!("error: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(args: WorkerArgs) -> Result<ExitCode, String> {
+    telemetry::start(&args.log, LogFormat::Text)?;
+    if args.device != "cpu" {
+        return Err(format!("--device {}: this build computes on the CPU only", args.device));
+    }
+    let owner = args.owner.clone().unwrap_or_else(|| format!("worker-{}", Uuid::now_v7()));
+    let db = Db::connect(&args.data_dir.database()).await.map_err(|error| error.to_string())?;
+    let folders: Vec<_> =
+        args.models.folders.iter().map(|folder| (folder.name.clone(), folder.path.clone())).collect();
+    let models = Models::open(&args.data_dir.path, &folders).map_err(|error| error.to_string())?;
+    let files = ImageStore::open(&args.data_dir.path).map_err(|error| error.to_string())?;
+    let desk = Arc::new(Desk::default());
+    let mut worker = Worker { owner, queue: Queue::new(db), models, files, desk: desk.clone(), loaded: None };
+    listen(desk.clone());
+    tokio::spawn(drain_on_signal(desk.clone()));
+    loop {
+        if desk.draining.load(Ordering::Acquire) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        match worker.run_next_job().await {
+            Ok(Outcome::Ended) => {}
+            Ok(Outcome::Doubtful) => return Ok(ExitCode::FAILURE),
+            Ok(Outcome::Nothing) => {
+                say(&News::Idle);
+                let _ = tokio::time::timeout(LOOK, desk.woken.notified()).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the queue could not be asked");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// What the order-reading thread and the job share.
+#[derive(Default)]
+struct Desk {
+    draining: AtomicBool,
+    woken: Notify,
+    fallback_reason: Mutex<Option<String>>,
+    current: Mutex<Option<Arc<Current>>>,
+}
+
+/// The job under way, as seen from outside the engine's thread.
+struct Current {
+    job: JobId,
+    stop: Mutex<Option<Stop>>,
+    phase: Mutex<(String, u32)>,
+}
+
+/// Why a job is stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Cancelled,
+    Released,
+    Lost,
+}
+
+impl Current {
+    fn stop(&self, why: Stop) {
+        lock(&self.stop).get_or_insert(why);
+    }
+
+    fn stopped(&self) -> Option<Stop> {
+        *lock(&self.stop)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads orders on a thread of their own; ends the process when they end.
+fn listen(desk: Arc<Desk>) {
+    std::thread::spawn(move || {
+        for text in std::io::stdin().lock().lines() {
+            let Ok(text) = text else { break };
+            match serde_json::from_str::<Order>(&text) {
+                Ok(order) => desk.obey(order),
+                Err(error) => tracing::warn!(%error, "an order could not be read"),
+            }
+        }
+        // The server is gone without a word. Whatever runs here is taken back by the next one.
+        std::process::exit(3);
+    });
+}
+
+impl Desk {
+    fn obey(&self, order: Order) {
+        let current = lock(&self.current).clone();
+        match order {
+            Order::Wake => {}
+            Order::Cancel { job } => {
+                if let Some(current) = current.filter(|current| current.job == job) {
+                    current.stop(Stop::Cancelled);
+                }
+            }
+            Order::Device { fallback_reason } => *lock(&self.fallback_reason) = fallback_reason,
+            Order::Drain => self.draining.store(true, Ordering::Release),
+            Order::Release => {
+                self.draining.store(true, Ordering::Release);
+                if let Some(current) = current {
+                    current.stop(Stop::Released);
+                }
+            }
+        }
+        self.woken.notify_one();
+    }
+}
+
+/// A service manager may signal every process at once: the running job is then put back, uncounted.
+async fn drain_on_signal(desk: Arc<Desk>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    desk.obey(Order::Release);
+}
+
+/// One line of news. A closed pipe means that the server is gone; standard input says so as well.
+fn say(news: &News) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line(news).as_bytes());
+    let _ = out.flush();
+}
+
+struct Worker {
+    owner: String,
+    queue: Queue,
+    models: Models,
+    files: ImageStore,
+    desk: Arc<Desk>,
+    /// The model in memory, by name.
+    loaded: Option<(String, Arc<Pipeline>)>,
+}
+
+/// What the engine's thread hands back.
+struct Made {
+    generation: Generation,
+    loading_s: f64,
+}
+
+/// Why there is no image, in words for the job's owner.
+enum Unmade {
+    Stopped,
+    Refused(String),
+    Panicked(String),
+}
+
+impl Worker {
+    /// Claims the next job in fair order and runs it to its end.
+    async fn run_next_job(&mut self) -> Result<Outcome, sqlx::Error> {
+        let Some(claim) = self.queue.claim(&self.owner, LEASE).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        let began = Instant::now();
+        let current = Arc::new(Current {
+            job: claim.id.clone(),
+            stop: Mutex::default(),
+            phase: Mutex::new(("starting".into(), 0)),
+        });
+        *lock(&self.desk.current) = Some(current.clone());
+        say(&News::Claimed { job: claim.id.clone(), user: claim.user_id, attempt: claim.attempt });
+        // A cancellation that came between claim and now went unheard: the first beat is at once.
+        let heart = tokio::spawn(beat(self.queue.clone(), claim.clone(), current.clone()));
+        let made = self.make(&claim, current.clone()).await;
+        let outcome = if matches!(made, Err(Unmade::Panicked(_))) { Outcome::Doubtful } else { Outcome::Ended };
+        let ended = self.end(&claim, &current, made, began).await;
+        heart.abort();
+        *lock(&self.desk.current) = None;
+        say(&News::Ended { job: claim.id.clone() });
+        ended.map(|()| outcome)
+    }
+
+    /// Runs the engine on a thread of its own.
+    async fn make(&mut self, claim: &Claim, current: Arc<Current>) -> Result<Made, Unmade> {
+        let model = self
+            .models
+            .find(Some(&claim.settings.model))
+            .map_err(|error| Unmade::Refused(error.to_string()))?;
+        let name = model.summary.name.clone();
+        let folder = model.folder.clone();
+        let resident = self.loaded.take().filter(|(loaded, _)| *loaded == name).map(|(_, pipeline)| pipeline);
+        let mut request = engine_request(&claim.settings);
+        request.previews = true;
+        let thread = tokio::task::spawn_blocking(move || {
+            catch_unwind(AssertUnwindSafe(|| {
+                let watcher = Watcher { current };
+                let began = Instant::now();
+                let (pipeline, loading_s) = match resident {
+                    Some(pipeline) => (pipeline, 0.0),
+                    None => {
+                        watcher.tell("loading model", 0, 0.0, None);
+                        let pipeline = Pipeline::load(&folder, &LoadOptions::default(), &mut |event| {
+                            let LoadEvent::Component { name, index, count } = event;
+                            watcher.tell(&format!("loading model: {name} ({} of {count})", index + 1), 0, 0.0, None);
+                        })
+                        .map_err(|error| Unmade::Refused(error.to_string()))?;
+                        (Arc::new(pipeline), began.elapsed().as_secs_f64())
+                    }
+                };
+                let mut denoising_since = None;
+                let made = pipeline.generate(&request, &mut |progress| watcher.watch(progress, &mut denoising_since));
+                match made {
+                    Ok(generation) => Ok((pipeline, Made { generation, loading_s })),
+                    Err(EngineError::Cancelled) => Err(Unmade::Stopped),
+                    Err(error) => Err(Unmade::Refused(error.to_string())),
+                }
+            }))
+        });
+        let result = match thread.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(Unmade::Panicked(panic_words(&*panic))),
+            Err(error) => Err(Unmade::Panicked(error.to_string())),
+        };
+        let (pipeline, made) = result?;
+        self.loaded = Some((name, pipeline));
+        Ok(made)
+    }
+
+    /// Stores what was made and ends the job, or says why there is nothing.
+    async fn end(
+        &self,
+        claim: &Claim,
+        current: &Current,
+        made: Result<Made, Unmade>,
+        began: Instant,
+    ) -> Result<(), sqlx::Error> {
+        let job = &claim.id.0;
+        match made {
+            Ok(made) => {
+                set_phase(current, "saving", claim.settings.num_inference_steps);
+                let image = match self.store(claim, made, began).await {
+                    Ok(image) => image,
+                    Err(words) => {
+                        tracing::error!(job, error = words, "an image could not be stored");
+                        self.queue.fail(claim, &words).await?;
+                        return Ok(());
+                    }
+                };
+                let kept = self.queue.finish(claim, &image, began.elapsed().as_secs_f64()).await?;
+                if !kept && !self.queue.confirm_cancel(claim, began.elapsed().as_secs_f64()).await? {
+                    tracing::warn!(job, "a stale result was dropped: somebody else has this job");
+                }
+            }
+            Err(Unmade::Stopped) => match current.stopped() {
+                Some(Stop::Released) => {
+                    self.queue.release(claim).await?;
+                }
+                Some(Stop::Lost) => tracing::warn!(job, "stopped: somebody else has this job"),
+                Some(Stop::Cancelled) | None => {
+                    self.queue.confirm_cancel(claim, began.elapsed().as_secs_f64()).await?;
+                }
+            },
+            Err(Unmade::Refused(words)) => {
+                tracing::error!(job, error = words, "a job failed");
+                self.queue.fail(claim, &words).await?;
+            }
+            Err(Unmade::Panicked(words)) => {
+                tracing::error!(job, panic = words, "the engine panicked");
+                let words = "The engine stopped unexpectedly while making this image; the server's log has the details.";
+                self.queue.fail(claim, words).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the PNG to disk under its hash. After this the file is durable, and no row names it yet.
+    async fn store(&self, claim: &Claim, made: Made, began: Instant) -> Result<NewImage, String> {
+        let Made { generation, loading_s } = made;
+        let (settings, files) = (claim.settings.clone(), self.files.clone());
+        let fallback_reason = lock(&self.desk.fallback_reason).clone();
+        let queued_ms = claim.started_at.saturating_sub(claim.created_at).max(0);
+        tokio::task::spawn_blocking(move || {
+            let facts = Facts {
+                scheduler: generation.scheduler.clone(),
+                device: generation.device.clone(),
+                dtype: generation.dtype.clone(),
+                fallback_reason,
+                timings: PhaseTimings {
+                    queued_s: queued_ms as f64 / 1000.0,
+                    loading_s,
+                    text_encoding_s: generation.timings.text_encoding_s,
+                    denoising_s: generation.timings.denoising_s,
+                    decoding_s: generation.timings.decoding_s,
+                    total_s: began.elapsed().as_secs_f64(),
+                },
+                step_s: generation.timings.step_s.clone(),
+                notes: generation.notes.clone(),
+                version: Facts::VERSION.into(),
+            };
+            let png = write_png(&generation.image, &settings, &facts).map_err(|error| error.to_string())?;
+            let hash = files.put(&png).map_err(|error| format!("The image could not be stored: {error}"))?;
+            Ok(NewImage {
+                id: ImageId(Uuid::now_v7().to_string()),
+                sha256: hash.as_str().to_owned(),
+                bytes: png.len() as u64,
+                width: generation.image.width(),
+                height: generation.image.height(),
+                dominant_colour: dominant_colour(&generation.image),
+                facts,
+            })
+        })
+        .await
+        .map_err(|error| error.to_string())?
+    }
+}
+
+/// Keeps the claim alive, writes progress down, and hears of cancellations that the pipe lost.
+async fn beat(queue: Queue, claim: Claim, current: Arc<Current>) {
+    let mut last_good = now_ms();
+    loop {
+        let (phase, step) = lock(&current.phase).clone();
+        match queue.heartbeat(&claim, &phase, step, LEASE).await {
+            Ok(Pulse::Mine) => last_good = now_ms(),
+            Ok(Pulse::Cancel) => {
+                last_good = now_ms();
+                current.stop(Stop::Cancelled);
+            }
+            Ok(Pulse::Lost) => {
+                current.stop(Stop::Lost);
+                return;
+            }
+            Err(error) => {
+                let silent_s = (now_ms() - last_good) / 1000;
+                tracing::warn!(%error, silent_s, "a heartbeat was not written");
+            }
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}
+
+/// Turns the engine's progress into news.
+struct Watcher {
+    current: Arc<Current>,
+}
+
+impl Watcher {
+    fn watch(&self, progress: &Progress<'_>, denoising_since: &mut Option<Instant>) -> Control {
+        let phase = match progress.phase {
+            Phase::TextEncoding => "encoding prompt",
+            Phase::Denoising => "denoising",
+            Phase::Decoding => "decoding",
+        };
+        let denoising_s = match progress.phase {
+            Phase::TextEncoding => 0.0,
+            Phase::Denoising | Phase::Decoding => {
+                denoising_since.get_or_insert_with(Instant::now).elapsed().as_secs_f64()
+            }
+        };
+        self.tell(phase, progress.step, denoising_s, progress.preview.and_then(data_address));
+        if self.current.stopped().is_some() { Control::Cancel } else { Control::Continue }
+    }
+
+    fn tell(&self, phase: &str, step: u32, denoising_s: f64, preview: Option<String>) {
+        set_phase(&self.current, phase, step);
+        say(&News::Progress { job: self.current.job.clone(), phase: phase.into(), step, denoising_s, preview });
+    }
+}
+
+fn set_phase(current: &Current, phase: &str, step: u32) {
+    *lock(&current.phase) = (phase.into(), step);
+}
+
+/// A small picture as a `data:` address. PNG: previews are tiny, and flat areas stay flat.
+fn data_address(preview: &RgbImage) -> Option<String> {
+    let mut bytes = Cursor::new(Vec::new());
+    preview.write_to(&mut bytes, image::ImageFormat::Png).ok()?;
+    Some(format!(
+        "data:image/png;base64,{}",
+        base64::engine::general_purpose::STANDARD.encode(bytes.into_inner())
+    ))
+}
+
+fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("(no words)")
+        .to_owned()
 }
