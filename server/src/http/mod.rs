@@ -3,9 +3,11 @@
 //! Pages and server functions (`/app/…`) speak to the port; the JSON API (`/api/…`), the images
 //! and the event stream are thin doors to the same services. Nothing here holds a rule.
 
+mod events;
 mod headers;
 mod health;
 mod images;
+mod native;
 mod pages;
 pub mod problem;
 pub mod viewer;
@@ -77,6 +79,20 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/images/{id}", get(images::original))
         .route("/images/{id}/thumbnail.jpg", get(images::thumbnail))
         // The JSON API: Bearer token, or the session cookie from our own pages.
+        .route("/api/generate-image", post(native::generate_image))
+        .route("/api/events", get(events::events))
+        .route("/api/jobs", get(native::list_jobs))
+        .route(
+            "/api/jobs/{id}",
+            get(native::job).delete(native::cancel_job),
+        )
+        .route("/api/jobs/{id}/cancel", post(native::cancel_job))
+        .route("/api/models", get(native::list_models))
+        .route("/api/images", get(native::list_images))
+        .route(
+            "/api/images/{id}",
+            get(native::image).delete(native::delete_image),
+        )
         .route("/api/{*rest}", any(no_such_url));
     // Pages, server functions and the built interface; anything else is the app's own 404 page.
     let routes = pages::routes(routes, &state);

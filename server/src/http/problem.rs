@@ -69,6 +69,16 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// A problem with words of its own.
+    pub fn with_detail(status: StatusCode, detail: &str) -> Self {
+        Self {
+            detail: detail.into(),
+            ..Self::of_status(status)
+        }
+    }
+}
+
 impl From<AppError> for Problem {
     fn from(error: AppError) -> Self {
         let status = status_of(&error);

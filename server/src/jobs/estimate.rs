@@ -17,21 +17,38 @@ pub struct Speed {
 
 /// The work of denoising: steps × pixels × UNet passes per step.
 pub fn units(settings: &Settings) -> f64 {
-    let passes = if settings.guidance_scale > 1.0 { 2.0 } else { 1.0 };
-    f64::from(settings.num_inference_steps) * f64::from(settings.width) * f64::from(settings.height) * passes
+    let passes = if settings.guidance_scale > 1.0 {
+        2.0
+    } else {
+        1.0
+    };
+    f64::from(settings.num_inference_steps)
+        * f64::from(settings.width)
+        * f64::from(settings.height)
+        * passes
 }
 
 impl Speed {
     /// The speed of `model` from the latest images, newest first; `None` when none is of that model.
     pub fn measured(model: &str, latest: &[(Settings, Facts)]) -> Option<Self> {
-        let sample: Vec<_> =
-            latest.iter().filter(|(settings, _)| settings.model == model).take(SAMPLE).collect();
-        let per_unit_s = median(sample.iter().map(|(settings, facts)| facts.timings.denoising_s / units(settings)))?;
+        let sample: Vec<_> = latest
+            .iter()
+            .filter(|(settings, _)| settings.model == model)
+            .take(SAMPLE)
+            .collect();
+        let per_unit_s = median(
+            sample
+                .iter()
+                .map(|(settings, facts)| facts.timings.denoising_s / units(settings)),
+        )?;
         let overhead_s = median(sample.iter().map(|(_, facts)| {
             let timings = &facts.timings;
             (timings.total_s - timings.loading_s - timings.denoising_s).max(0.0)
         }))?;
-        Some(Self { per_unit_s, overhead_s })
+        Some(Self {
+            per_unit_s,
+            overhead_s,
+        })
     }
 
     /// Seconds that such an image takes once a worker has it and the model is loaded.
@@ -71,8 +88,18 @@ mod tests {
     }
 
     fn image(settings: Settings, denoising_s: f64, total_s: f64) -> (Settings, Facts) {
-        let timings = PhaseTimings { denoising_s, total_s, ..PhaseTimings::default() };
-        (settings, Facts { timings, ..Facts::default() })
+        let timings = PhaseTimings {
+            denoising_s,
+            total_s,
+            ..PhaseTimings::default()
+        };
+        (
+            settings,
+            Facts {
+                timings,
+                ..Facts::default()
+            },
+        )
     }
 
     #[test]

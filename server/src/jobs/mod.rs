@@ -22,7 +22,9 @@ use atelier_app::account::{Role, UserId, Viewer};
 use atelier_app::admin::QueueRow;
 use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
-use atelier_app::studio::{DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary, Settings};
+use atelier_app::studio::{
+    DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary, Settings,
+};
 use estimate::Speed;
 use progress::Board;
 use protocol::Order;
@@ -85,10 +87,18 @@ impl JobService {
             tracing::warn!(job = job.0, owner, "a job of an earlier run was taken back");
         }
         let board = Arc::new(Board::default());
-        let supervisor = Supervisor::start(queue.clone(), board.clone(), config.clone(), devices.clone());
+        let supervisor = Supervisor::start(
+            queue.clone(),
+            board.clone(),
+            config.clone(),
+            devices.clone(),
+        );
         Ok(Arc::new(Self {
             queue,
-            limits: Limits { per_user: config.queue_limit_per_user, total: config.queue_limit },
+            limits: Limits {
+                per_user: config.queue_limit_per_user,
+                total: config.queue_limit,
+            },
             models,
             devices,
             board,
@@ -123,7 +133,9 @@ impl JobService {
             return Err(AppError::Forbidden);
         }
         if self.shutdown.is_requested() {
-            return Err(AppError::Unavailable { message: "The server is stopping. Try again in a minute.".into() });
+            return Err(AppError::Unavailable {
+                message: "The server is stopping. Try again in a minute.".into(),
+            });
         }
         if idem_key.is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
             return Err(AppError::invalid(
@@ -197,7 +209,11 @@ impl JobService {
     /// # Errors
     /// The database's.
     pub async fn list_open(&self, viewer: &Viewer) -> Answer<Vec<JobView>> {
-        let rows = self.queue.active(viewer.id, i64::MAX).await.map_err(ServerError::from)?;
+        let rows = self
+            .queue
+            .active(viewer.id, i64::MAX)
+            .await
+            .map_err(ServerError::from)?;
         self.views(rows).await
     }
 
@@ -230,7 +246,9 @@ impl JobService {
 
     /// Tells the worker what to write down as the reason for not using a GPU, after a new probe.
     pub fn device_decision_changed(&self) {
-        self.supervisor.order(Order::Device { fallback_reason: self.devices.fallback_reason() });
+        self.supervisor.order(Order::Device {
+            fallback_reason: self.devices.fallback_reason(),
+        });
     }
 
     /// Measured seconds per denoising step of the latest images, oldest first.
@@ -238,8 +256,16 @@ impl JobService {
     /// # Errors
     /// The database's.
     pub async fn step_times(&self) -> Answer<Vec<f64>> {
-        let latest = self.queue.latest_facts(PLOTTED).await.map_err(ServerError::from)?;
-        Ok(latest.iter().rev().filter_map(|(_, facts)| facts.typical_step_s()).collect())
+        let latest = self
+            .queue
+            .latest_facts(PLOTTED)
+            .await
+            .map_err(ServerError::from)?;
+        Ok(latest
+            .iter()
+            .rev()
+            .filter_map(|(_, facts)| facts.typical_step_s())
+            .collect())
     }
 
     async fn own(&self, viewer: &Viewer, id: &JobId) -> Answer<JobRow> {
@@ -252,7 +278,12 @@ impl JobService {
     }
 
     async fn stop_job(&self, id: &JobId, user: Option<UserId>) -> Answer<JobRow> {
-        let row = self.queue.cancel(id, user).await.map_err(ServerError::from)?.ok_or(AppError::NotFound)?;
+        let row = self
+            .queue
+            .cancel(id, user)
+            .await
+            .map_err(ServerError::from)?
+            .ok_or(AppError::NotFound)?;
         match row.state {
             JobState::Running => self.supervisor.order(Order::Cancel { job: id.clone() }),
             JobState::Cancelled => self.board.row_changed(id, row.user_id, true),
@@ -262,7 +293,10 @@ impl JobService {
     }
 
     async fn speed(&self, model: &str) -> Result<Option<Speed>, ServerError> {
-        Ok(Speed::measured(model, &self.queue.latest_facts(SPEED_SAMPLE).await?))
+        Ok(Speed::measured(
+            model,
+            &self.queue.latest_facts(SPEED_SAMPLE).await?,
+        ))
     }
 
     async fn cost(&self, settings: &Settings) -> Result<f64, ServerError> {
@@ -273,9 +307,19 @@ impl JobService {
     /// Seconds until the device is through with what runs now.
     async fn running_left_s(&self) -> Result<f64, ServerError> {
         let mut left = 0.0;
-        for row in self.queue.overview().await?.iter().filter(|row| row.state == JobState::Running) {
-            let Some(job) = self.queue.job(&row.id).await? else { continue };
-            left += self.left_s(&job, self.speed(&job.settings.model).await?).unwrap_or(UNMEASURED_COST_S);
+        for row in self
+            .queue
+            .overview()
+            .await?
+            .iter()
+            .filter(|row| row.state == JobState::Running)
+        {
+            let Some(job) = self.queue.job(&row.id).await? else {
+                continue;
+            };
+            left += self
+                .left_s(&job, self.speed(&job.settings.model).await?)
+                .unwrap_or(UNMEASURED_COST_S);
         }
         Ok(left)
     }
@@ -306,9 +350,15 @@ impl JobService {
                 self.limits.per_user
             )
         } else {
-            format!("The queue is full ({} images). Try again in about {retry_after_s} s.", self.limits.total)
+            format!(
+                "The queue is full ({} images). Try again in about {retry_after_s} s.",
+                self.limits.total
+            )
         };
-        Ok(AppError::TooMany { message, retry_after_s })
+        Ok(AppError::TooMany {
+            message,
+            retry_after_s,
+        })
     }
 
     async fn view(&self, row: JobRow) -> Answer<JobView> {
@@ -325,7 +375,11 @@ impl JobService {
             match row.state {
                 JobState::Queued => {
                     if order.is_none() {
-                        let waiting = self.queue.fair_order(None).await.map_err(ServerError::from)?;
+                        let waiting = self
+                            .queue
+                            .fair_order(None)
+                            .await
+                            .map_err(ServerError::from)?;
                         order = Some((waiting, self.running_left_s().await?));
                     }
                     if let Some((waiting, running)) = &order {
@@ -341,7 +395,10 @@ impl JobService {
                 JobState::Running => seconds_left = self.left_s(&row, speed),
                 JobState::Done | JobState::Failed | JobState::Cancelled => {}
             }
-            let latest = self.board.latest(&row.id).filter(|_| row.state == JobState::Running);
+            let latest = self
+                .board
+                .latest(&row.id)
+                .filter(|_| row.state == JobState::Running);
             let steps = row.settings.num_inference_steps;
             views.push(JobView {
                 position,
@@ -374,7 +431,8 @@ impl JobService {
 /// Two servers on one folder would take each other's running jobs for dead.
 fn lock_folder(config: &ServeConfig) -> Result<File, ServerError> {
     let path = config.data_dir.path.join("serve.lock");
-    let file = File::create(&path).map_err(ServerError::io(format!("opening {}", path.display())))?;
+    let file =
+        File::create(&path).map_err(ServerError::io(format!("opening {}", path.display())))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Answer(AppError::invalid(
@@ -384,9 +442,10 @@ fn lock_folder(config: &ServeConfig) -> Result<File, ServerError> {
                 config.data_dir.path.display()
             ),
         ))),
-        Err(std::fs::TryLockError::Error(source)) => {
-            Err(ServerError::io(format!("locking {}", path.display()))(source))
-        }
+        Err(std::fs::TryLockError::Error(source)) => Err(ServerError::io(format!(
+            "locking {}",
+            path.display()
+        ))(source)),
     }
 }
 
@@ -398,7 +457,11 @@ impl Jobs for JobService {
 
     async fn list_active(&self, viewer: &Viewer) -> Answer<Vec<JobView>> {
         let since = now_ms() - REMEMBERED_MS;
-        let rows = self.queue.active(viewer.id, since).await.map_err(ServerError::from)?;
+        let rows = self
+            .queue
+            .active(viewer.id, since)
+            .await
+            .map_err(ServerError::from)?;
         self.views(rows).await
     }
 
@@ -415,13 +478,25 @@ impl Jobs for JobService {
     async fn estimate(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<Estimate> {
         let settings = self.models.settle(GenerationRequest {
             // An estimate is wanted while the prompt is still being written.
-            prompt: if request.prompt.trim().is_empty() { "…".into() } else { request.prompt.clone() },
+            prompt: if request.prompt.trim().is_empty() {
+                "…".into()
+            } else {
+                request.prompt.clone()
+            },
             ..request
         })?;
         let speed = self.speed(&settings.model).await?;
         let cost = speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(&settings));
-        let order = self.queue.fair_order(Some((viewer.id, cost))).await.map_err(ServerError::from)?;
-        let ahead: f64 = order.iter().take_while(|job| !job.id.0.is_empty()).map(|job| job.cost).sum();
+        let order = self
+            .queue
+            .fair_order(Some((viewer.id, cost)))
+            .await
+            .map_err(ServerError::from)?;
+        let ahead: f64 = order
+            .iter()
+            .take_while(|job| !job.id.0.is_empty())
+            .map(|job| job.cost)
+            .sum();
         let running = self.running_left_s().await?;
         Ok(Estimate {
             starts_in_s: speed.map(|_| running + ahead),

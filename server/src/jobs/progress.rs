@@ -50,7 +50,10 @@ struct Inner {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { inner: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            inner: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -80,16 +83,26 @@ impl Board {
             .map(|(job, latest)| (latest.version, job.clone()))
             .collect();
         jobs.sort();
-        (jobs.into_iter().map(|(_, job)| job).collect(), inner.order_version > version)
+        (
+            jobs.into_iter().map(|(_, job)| job).collect(),
+            inner.order_version > version,
+        )
     }
 
     /// Says that a job's row changed (queued, cancelled, put back, ended).
     pub fn row_changed(&self, job: &JobId, user: UserId, ended: bool) {
         self.change(|inner, version| {
             inner.order_version = version;
-            let latest = inner.jobs.entry(job.clone()).or_insert_with(|| Latest::new(user));
+            let latest = inner
+                .jobs
+                .entry(job.clone())
+                .or_insert_with(|| Latest::new(user));
             // Whatever a worker said before is about an attempt that is over.
-            *latest = Latest { version, ended, ..Latest::new(user) };
+            *latest = Latest {
+                version,
+                ended,
+                ..Latest::new(user)
+            };
         });
     }
 
@@ -100,9 +113,21 @@ impl Board {
             News::Idle => {}
             News::Claimed { job, user, .. } => {
                 inner.order_version = version;
-                inner.jobs.insert(job, Latest { version, ..Latest::new(user) });
+                inner.jobs.insert(
+                    job,
+                    Latest {
+                        version,
+                        ..Latest::new(user)
+                    },
+                );
             }
-            News::Progress { job, phase, step, denoising_s, preview } => {
+            News::Progress {
+                job,
+                phase,
+                step,
+                denoising_s,
+                preview,
+            } => {
                 if let Some(latest) = inner.jobs.get_mut(&job) {
                     latest.phase = Some(phase);
                     latest.step = step;
@@ -116,7 +141,11 @@ impl Board {
             News::Ended { job } => {
                 inner.order_version = version;
                 if let Some(latest) = inner.jobs.get_mut(&job) {
-                    *latest = Latest { version, ended: true, ..Latest::new(latest.user) };
+                    *latest = Latest {
+                        version,
+                        ended: true,
+                        ..Latest::new(latest.user)
+                    };
                     ended = Some((job, latest.user));
                 }
             }
@@ -131,7 +160,9 @@ impl Board {
             let version = inner.version;
             edit(&mut inner, version);
             let now = now_ms();
-            inner.jobs.retain(|_, latest| !latest.ended || now - latest.said_at < KEPT_MS);
+            inner
+                .jobs
+                .retain(|_, latest| !latest.ended || now - latest.said_at < KEPT_MS);
             version
         };
         self.changed.send_replace(version);
@@ -177,7 +208,11 @@ mod tests {
         assert_eq!(board.newer(UserId(1), 0), (vec![mine.clone()], true));
         let seen = board.version();
         assert_eq!(board.newer(UserId(1), seen), (vec![], false));
-        board.hear(News::Claimed { job: mine.clone(), user: UserId(1), attempt: 1 });
+        board.hear(News::Claimed {
+            job: mine.clone(),
+            user: UserId(1),
+            attempt: 1,
+        });
         let progress = |step, preview: Option<&str>| News::Progress {
             job: mine.clone(),
             phase: "denoising".into(),
@@ -188,11 +223,23 @@ mod tests {
         board.hear(progress(1, Some("data:1")));
         board.hear(progress(2, None));
         let latest = board.latest(&mine).unwrap();
-        assert_eq!((latest.step, latest.preview.as_deref()), (2, Some("data:1")));
-        assert_eq!(board.hear(News::Ended { job: mine.clone() }), Some((mine.clone(), UserId(1))));
+        assert_eq!(
+            (latest.step, latest.preview.as_deref()),
+            (2, Some("data:1"))
+        );
+        assert_eq!(
+            board.hear(News::Ended { job: mine.clone() }),
+            Some((mine.clone(), UserId(1)))
+        );
         assert_eq!(board.latest(&mine).unwrap().preview, None);
         // News of a job that nobody claimed are about nothing.
-        board.hear(News::Progress { job: JobId("3".into()), phase: "x".into(), step: 1, denoising_s: 0.0, preview: None });
+        board.hear(News::Progress {
+            job: JobId("3".into()),
+            phase: "x".into(),
+            step: 1,
+            denoising_s: 0.0,
+            preview: None,
+        });
         assert!(board.latest(&JobId("3".into())).is_none());
     }
 }

@@ -216,7 +216,9 @@ impl Queue {
         .bind(now_ms())
         .execute(&mut *write)
         .await?;
-        let row = job_row(&mut write, &id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let row = job_row(&mut write, &id)
+            .await?
+            .ok_or(sqlx::Error::RowNotFound)?;
         write.commit().await?;
         Ok(Enqueued::New(row))
     }
@@ -409,7 +411,11 @@ impl Queue {
 
     /// 5. Asks for a stop: a queued job ends at once, a running one at its worker's next look.
     /// `None`: there is no such job of this user. `user` absent means an administrator asks.
-    pub async fn cancel(&self, id: &JobId, user: Option<UserId>) -> Result<Option<JobRow>, sqlx::Error> {
+    pub async fn cancel(
+        &self,
+        id: &JobId,
+        user: Option<UserId>,
+    ) -> Result<Option<JobRow>, sqlx::Error> {
         let mut write = self.db.write().await?;
         sqlx::query(
             "update job set cancel = 1,
@@ -429,7 +435,11 @@ impl Queue {
 
     /// 6. Takes back what workers left behind: every lease that ran out, and every job of `dead`
     /// workers. Answers the jobs that changed, each with who had it.
-    pub async fn reap(&self, dead: Dead<'_>, why: &str) -> Result<Vec<(JobId, UserId, String)>, sqlx::Error> {
+    pub async fn reap(
+        &self,
+        dead: Dead<'_>,
+        why: &str,
+    ) -> Result<Vec<(JobId, UserId, String)>, sqlx::Error> {
         let (owner, everybody, forgiven) = match dead {
             Dead::Nobody => (None, false, 0),
             Dead::Everybody => (None, true, 0),
@@ -509,7 +519,10 @@ impl Queue {
 
     /// Everything that waits, in the order in which it will be claimed; with `extra`, as if that
     /// user had one more job of that cost, whose id is then empty.
-    pub async fn fair_order(&self, extra: Option<(UserId, f64)>) -> Result<Vec<Waiting>, sqlx::Error> {
+    pub async fn fair_order(
+        &self,
+        extra: Option<(UserId, f64)>,
+    ) -> Result<Vec<Waiting>, sqlx::Error> {
         let rows = sqlx::query(
             "select j.id, j.user_id, j.cost from job j
              where j.state = 'queued' order by j.user_id, j.priority desc, j.id",
@@ -549,7 +562,11 @@ impl Queue {
             if idle.contains(&user_id) {
                 known.0 = known.0.max(least);
             }
-            waiting.push(Waiting { id: JobId(String::new()), user_id, cost });
+            waiting.push(Waiting {
+                id: JobId(String::new()),
+                user_id,
+                cost,
+            });
         }
         Ok(in_fair_order(waiting, shares))
     }
@@ -604,7 +621,12 @@ impl Queue {
             .fetch_all(self.db.read())
             .await?;
         rows.iter()
-            .map(|row| Ok((from_json(row.try_get("settings")?)?, from_json(row.try_get("facts")?)?)))
+            .map(|row| {
+                Ok((
+                    from_json(row.try_get("settings")?)?,
+                    from_json(row.try_get("facts")?)?,
+                ))
+            })
             .collect()
     }
 }

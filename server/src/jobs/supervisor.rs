@@ -20,8 +20,7 @@ const CALM: Duration = Duration::from_secs(60);
 /// How often leases are looked at.
 const REAP: Duration = Duration::from_secs(5);
 /// What a job's owner reads when its last attempt died too.
-pub const CRASHED: &str =
-    "Making this image ended the worker process each time it was tried. Try another size or other settings; an administrator finds the reason in the log.";
+pub const CRASHED: &str = "Making this image ended the worker process each time it was tried. Try another size or other settings; an administrator finds the reason in the log.";
 
 /// The worker as others see it.
 pub struct Supervisor {
@@ -32,14 +31,25 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts the first worker and keeps one running until [`Supervisor::stop`].
-    pub fn start(queue: Queue, board: Arc<Board>, config: Arc<ServeConfig>, devices: Arc<Devices>) -> Arc<Self> {
+    pub fn start(
+        queue: Queue,
+        board: Arc<Board>,
+        config: Arc<ServeConfig>,
+        devices: Arc<Devices>,
+    ) -> Arc<Self> {
         let (orders, inbox) = mpsc::unbounded_channel();
         let supervisor = Arc::new(Self {
             orders,
             words: Mutex::new("starting".into()),
             stopped: watch::Sender::new(false),
         });
-        let shift = Shift { queue: queue.clone(), board: board.clone(), config, devices, supervisor: supervisor.clone() };
+        let shift = Shift {
+            queue: queue.clone(),
+            board: board.clone(),
+            config,
+            devices,
+            supervisor: supervisor.clone(),
+        };
         tokio::spawn(shift.keep_running(inbox));
         supervisor
     }
@@ -51,7 +61,10 @@ impl Supervisor {
 
     /// "starting", "idle", "working", "restarting (…)", "stopped".
     pub fn words(&self) -> String {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Lets the running job finish within `grace`, else puts it back; returns when the worker is gone.
@@ -60,11 +73,15 @@ impl Supervisor {
         self.order(Order::Drain);
         // A second is kept back for the job that has to be put back.
         let patience = grace.saturating_sub(Duration::from_secs(1));
-        if tokio::time::timeout(patience, stopped.wait_for(|stopped| *stopped)).await.is_ok() {
+        if tokio::time::timeout(patience, stopped.wait_for(|stopped| *stopped))
+            .await
+            .is_ok()
+        {
             return;
         }
         self.order(Order::Release);
-        let _ = tokio::time::timeout(Duration::from_secs(5), stopped.wait_for(|stopped| *stopped)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(5), stopped.wait_for(|stopped| *stopped))
+            .await;
     }
 
     fn say(&self, words: impl Into<String>) {
@@ -136,7 +153,15 @@ impl Shift {
     fn spawn(&self, owner: &str) -> std::io::Result<Child> {
         let mut command = Command::new(self.config.program());
         command
-            .args(["worker", "--device", "cpu", "--owner", owner, "--log", &self.config.log])
+            .args([
+                "worker",
+                "--device",
+                "cpu",
+                "--owner",
+                owner,
+                "--log",
+                &self.config.log,
+            ])
             .arg("--data-dir")
             .arg(&self.config.data_dir.path);
         for folder in &self.config.models.folders {
@@ -145,7 +170,11 @@ impl Shift {
             value.push(&folder.path);
             command.arg("--model").arg(value);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true);
         // A ctrl-c in the terminal is the server's to handle: it tells its worker what to do.
         #[cfg(unix)]
         command.process_group(0);
@@ -153,7 +182,12 @@ impl Shift {
     }
 
     /// Passes orders down and news up until the worker ends.
-    async fn attend(&self, mut child: Child, owner: &str, inbox: &mut mpsc::UnboundedReceiver<Order>) -> End {
+    async fn attend(
+        &self,
+        mut child: Child,
+        owner: &str,
+        inbox: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> End {
         let (Some(mut orders), Some(news)) = (child.stdin.take(), child.stdout.take()) else {
             return End::Died("its pipes could not be opened".into());
         };
@@ -161,7 +195,9 @@ impl Shift {
         let mut leases = tokio::time::interval(REAP);
         let mut stopping = false;
         let mut hearing = true;
-        let first = Order::Device { fallback_reason: self.devices.fallback_reason() };
+        let first = Order::Device {
+            fallback_reason: self.devices.fallback_reason(),
+        };
         let _ = orders.write_all(line(&first).as_bytes()).await;
         loop {
             tokio::select! {

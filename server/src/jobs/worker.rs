@@ -14,7 +14,9 @@ use crate::models::{Models, engine_request};
 use crate::telemetry;
 use atelier_app::gallery::{ImageId, PhaseTimings};
 use atelier_app::studio::JobId;
-use atelier_engine::{Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress};
+use atelier_engine::{
+    Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress,
+};
 use base64::Engine as _;
 use image::RgbImage;
 use std::io::{BufRead, Cursor, Write};
@@ -66,16 +68,35 @@ pub fn run(args: WorkerArgs) -> ExitCode {
 async fn work(args: WorkerArgs) -> Result<ExitCode, String> {
     telemetry::start(&args.log, LogFormat::Text)?;
     if args.device != "cpu" {
-        return Err(format!("--device {}: this build computes on the CPU only", args.device));
+        return Err(format!(
+            "--device {}: this build computes on the CPU only",
+            args.device
+        ));
     }
-    let owner = args.owner.clone().unwrap_or_else(|| format!("worker-{}", Uuid::now_v7()));
-    let db = Db::connect(&args.data_dir.database()).await.map_err(|error| error.to_string())?;
-    let folders: Vec<_> =
-        args.models.folders.iter().map(|folder| (folder.name.clone(), folder.path.clone())).collect();
+    let owner = args
+        .owner
+        .clone()
+        .unwrap_or_else(|| format!("worker-{}", Uuid::now_v7()));
+    let db = Db::connect(&args.data_dir.database())
+        .await
+        .map_err(|error| error.to_string())?;
+    let folders: Vec<_> = args
+        .models
+        .folders
+        .iter()
+        .map(|folder| (folder.name.clone(), folder.path.clone()))
+        .collect();
     let models = Models::open(&args.data_dir.path, &folders).map_err(|error| error.to_string())?;
     let files = ImageStore::open(&args.data_dir.path).map_err(|error| error.to_string())?;
     let desk = Arc::new(Desk::default());
-    let mut worker = Worker { owner, queue: Queue::new(db), models, files, desk: desk.clone(), loaded: None };
+    let mut worker = Worker {
+        owner,
+        queue: Queue::new(db),
+        models,
+        files,
+        desk: desk.clone(),
+        loaded: None,
+    };
     listen(desk.clone());
     tokio::spawn(drain_on_signal(desk.clone()));
     loop {
@@ -176,9 +197,10 @@ impl Desk {
 /// A service manager may signal every process at once: the running job is then put back, uncounted.
 async fn drain_on_signal(desk: Arc<Desk>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return;
     };
     tokio::select! {
@@ -231,15 +253,25 @@ impl Worker {
             phase: Mutex::new(("starting".into(), 0)),
         });
         *lock(&self.desk.current) = Some(current.clone());
-        say(&News::Claimed { job: claim.id.clone(), user: claim.user_id, attempt: claim.attempt });
+        say(&News::Claimed {
+            job: claim.id.clone(),
+            user: claim.user_id,
+            attempt: claim.attempt,
+        });
         // A cancellation that came between claim and now went unheard: the first beat is at once.
         let heart = tokio::spawn(beat(self.queue.clone(), claim.clone(), current.clone()));
         let made = self.make(&claim, current.clone()).await;
-        let outcome = if matches!(made, Err(Unmade::Panicked(_))) { Outcome::Doubtful } else { Outcome::Ended };
+        let outcome = if matches!(made, Err(Unmade::Panicked(_))) {
+            Outcome::Doubtful
+        } else {
+            Outcome::Ended
+        };
         let ended = self.end(&claim, &current, made, began).await;
         heart.abort();
         *lock(&self.desk.current) = None;
-        say(&News::Ended { job: claim.id.clone() });
+        say(&News::Ended {
+            job: claim.id.clone(),
+        });
         ended.map(|()| outcome)
     }
 
@@ -251,7 +283,11 @@ impl Worker {
             .map_err(|error| Unmade::Refused(error.to_string()))?;
         let name = model.summary.name.clone();
         let folder = model.folder.clone();
-        let resident = self.loaded.take().filter(|(loaded, _)| *loaded == name).map(|(_, pipeline)| pipeline);
+        let resident = self
+            .loaded
+            .take()
+            .filter(|(loaded, _)| *loaded == name)
+            .map(|(_, pipeline)| pipeline);
         let mut request = engine_request(&claim.settings);
         request.previews = true;
         let thread = tokio::task::spawn_blocking(move || {
@@ -262,18 +298,32 @@ impl Worker {
                     Some(pipeline) => (pipeline, 0.0),
                     None => {
                         watcher.tell("loading model", 0, 0.0, None);
-                        let pipeline = Pipeline::load(&folder, &LoadOptions::default(), &mut |event| {
-                            let LoadEvent::Component { name, index, count } = event;
-                            watcher.tell(&format!("loading model: {name} ({} of {count})", index + 1), 0, 0.0, None);
-                        })
-                        .map_err(|error| Unmade::Refused(error.to_string()))?;
+                        let pipeline =
+                            Pipeline::load(&folder, &LoadOptions::default(), &mut |event| {
+                                let LoadEvent::Component { name, index, count } = event;
+                                watcher.tell(
+                                    &format!("loading model: {name} ({} of {count})", index + 1),
+                                    0,
+                                    0.0,
+                                    None,
+                                );
+                            })
+                            .map_err(|error| Unmade::Refused(error.to_string()))?;
                         (Arc::new(pipeline), began.elapsed().as_secs_f64())
                     }
                 };
                 let mut denoising_since = None;
-                let made = pipeline.generate(&request, &mut |progress| watcher.watch(progress, &mut denoising_since));
+                let made = pipeline.generate(&request, &mut |progress| {
+                    watcher.watch(progress, &mut denoising_since)
+                });
                 match made {
-                    Ok(generation) => Ok((pipeline, Made { generation, loading_s })),
+                    Ok(generation) => Ok((
+                        pipeline,
+                        Made {
+                            generation,
+                            loading_s,
+                        },
+                    )),
                     Err(EngineError::Cancelled) => Err(Unmade::Stopped),
                     Err(error) => Err(Unmade::Refused(error.to_string())),
                 }
@@ -309,9 +359,20 @@ impl Worker {
                         return Ok(());
                     }
                 };
-                let kept = self.queue.finish(claim, &image, began.elapsed().as_secs_f64()).await?;
-                if !kept && !self.queue.confirm_cancel(claim, began.elapsed().as_secs_f64()).await? {
-                    tracing::warn!(job, "a stale result was dropped: somebody else has this job");
+                let kept = self
+                    .queue
+                    .finish(claim, &image, began.elapsed().as_secs_f64())
+                    .await?;
+                if !kept
+                    && !self
+                        .queue
+                        .confirm_cancel(claim, began.elapsed().as_secs_f64())
+                        .await?
+                {
+                    tracing::warn!(
+                        job,
+                        "a stale result was dropped: somebody else has this job"
+                    );
                 }
             }
             Err(Unmade::Stopped) => match current.stopped() {
@@ -320,7 +381,9 @@ impl Worker {
                 }
                 Some(Stop::Lost) => tracing::warn!(job, "stopped: somebody else has this job"),
                 Some(Stop::Cancelled) | None => {
-                    self.queue.confirm_cancel(claim, began.elapsed().as_secs_f64()).await?;
+                    self.queue
+                        .confirm_cancel(claim, began.elapsed().as_secs_f64())
+                        .await?;
                 }
             },
             Err(Unmade::Refused(words)) => {
@@ -338,7 +401,10 @@ impl Worker {
 
     /// Writes the PNG to disk under its hash. After this the file is durable, and no row names it yet.
     async fn store(&self, claim: &Claim, made: Made, began: Instant) -> Result<NewImage, String> {
-        let Made { generation, loading_s } = made;
+        let Made {
+            generation,
+            loading_s,
+        } = made;
         let (settings, files) = (claim.settings.clone(), self.files.clone());
         let fallback_reason = lock(&self.desk.fallback_reason).clone();
         let queued_ms = claim.started_at.saturating_sub(claim.created_at).max(0);
@@ -360,8 +426,11 @@ impl Worker {
                 notes: generation.notes.clone(),
                 version: Facts::VERSION.into(),
             };
-            let png = write_png(&generation.image, &settings, &facts).map_err(|error| error.to_string())?;
-            let hash = files.put(&png).map_err(|error| format!("The image could not be stored: {error}"))?;
+            let png = write_png(&generation.image, &settings, &facts)
+                .map_err(|error| error.to_string())?;
+            let hash = files
+                .put(&png)
+                .map_err(|error| format!("The image could not be stored: {error}"))?;
             Ok(NewImage {
                 id: ImageId(Uuid::now_v7().to_string()),
                 sha256: hash.as_str().to_owned(),
@@ -415,17 +484,33 @@ impl Watcher {
         };
         let denoising_s = match progress.phase {
             Phase::TextEncoding => 0.0,
-            Phase::Denoising | Phase::Decoding => {
-                denoising_since.get_or_insert_with(Instant::now).elapsed().as_secs_f64()
-            }
+            Phase::Denoising | Phase::Decoding => denoising_since
+                .get_or_insert_with(Instant::now)
+                .elapsed()
+                .as_secs_f64(),
         };
-        self.tell(phase, progress.step, denoising_s, progress.preview.and_then(data_address));
-        if self.current.stopped().is_some() { Control::Cancel } else { Control::Continue }
+        self.tell(
+            phase,
+            progress.step,
+            denoising_s,
+            progress.preview.and_then(data_address),
+        );
+        if self.current.stopped().is_some() {
+            Control::Cancel
+        } else {
+            Control::Continue
+        }
     }
 
     fn tell(&self, phase: &str, step: u32, denoising_s: f64, preview: Option<String>) {
         set_phase(&self.current, phase, step);
-        say(&News::Progress { job: self.current.job.clone(), phase: phase.into(), step, denoising_s, preview });
+        say(&News::Progress {
+            job: self.current.job.clone(),
+            phase: phase.into(),
+            step,
+            denoising_s,
+            preview,
+        });
     }
 }
 
