@@ -124,6 +124,16 @@ impl Config {
             .transpose()
     }
 
+    /// A number of layers, at least one.
+    ///
+    /// # Errors
+    /// If the value is anything else.
+    pub fn layers(&self, key: &str, default: usize) -> Result<usize, EngineError> {
+        self.get(key).map_or(Ok(default), |value| {
+            as_layers(value).ok_or_else(|| self.wrong(key, "a number of layers"))
+        })
+    }
+
     /// A whole number, which may be negative or zero.
     ///
     /// # Errors
@@ -296,7 +306,17 @@ impl Config {
     }
 }
 
-/// A positive whole number, also when written as `4.0`.
+/// Largest size believed: beyond it a config is damaged, and sums over sizes could overflow.
+const MAX_SIZE: usize = 1 << 24;
+/// Largest number of layers believed.
+const MAX_LAYERS: usize = 1000;
+
+/// A number of layers: as [`as_size`], within reason.
+pub fn as_layers(value: &Value) -> Option<usize> {
+    as_size(value).filter(|&layers| layers <= MAX_LAYERS)
+}
+
+/// A positive whole number within reason, also when written as `4.0`.
 pub fn as_size(value: &Value) -> Option<usize> {
     let number = value.as_u64().or_else(|| {
         value
@@ -304,7 +324,9 @@ pub fn as_size(value: &Value) -> Option<usize> {
             .filter(|number| number.fract() == 0.0 && (1.0..1e15).contains(number))
             .map(|number| number as u64)
     })?;
-    usize::try_from(number).ok().filter(|&number| number > 0)
+    usize::try_from(number)
+        .ok()
+        .filter(|number| (1..=MAX_SIZE).contains(number))
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl TextEncoderConfig {
             hidden_size: config.size("hidden_size", 512)?,
             intermediate_size: config.size("intermediate_size", 2048)?,
             projection_dim: config.size("projection_dim", 512)?,
-            num_hidden_layers: config.size("num_hidden_layers", 12)?,
+            num_hidden_layers: config.layers("num_hidden_layers", 12)?,
             num_attention_heads: config.size("num_attention_heads", 8)?,
             max_position_embeddings: config.size("max_position_embeddings", 77)?,
             activation: Activation::from_transformers(config, "hidden_act", "quick_gelu")?,

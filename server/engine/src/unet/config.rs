@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::EngineError;
-use crate::config::{Config, as_size};
+use crate::config::{Config, as_layers, as_size};
 use crate::nn::Activation;
 
 /// The architecture of a UNet with SDXL's added conditioning.
@@ -103,7 +103,10 @@ enum Depths {
 
 impl Depths {
     fn read(value: &Value) -> Option<Self> {
-        let depth = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
+        let depth = |value: &Value| match value.as_u64() {
+            Some(0) => Some(0),
+            _ => as_layers(value),
+        };
         match value {
             Value::Array(list) => list
                 .iter()
@@ -165,7 +168,8 @@ impl UnetConfig {
         }
         Self::refuse_other_conditioning(config)?;
 
-        let layers = config.per_block("layers_per_block", count, 2, "whole numbers", as_size)?;
+        let layers =
+            config.per_block("layers_per_block", count, 2, "numbers of layers", as_layers)?;
         let cross_attention_dim =
             config.per_block("cross_attention_dim", count, 1280, "whole numbers", as_size)?;
         // diffusers' names are crossed: `attention_head_dim` is the NUMBER of heads.

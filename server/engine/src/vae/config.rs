@@ -88,7 +88,7 @@ impl VaeConfig {
             latent_channels,
             latents_mean_std,
             scaling_factor,
-            layers_per_block: config.size("layers_per_block", 1)?,
+            layers_per_block: config.layers("layers_per_block", 1)?,
             norm_num_groups: config.size("norm_num_groups", 32)?,
             activation: Activation::from_diffusers(config, "act_fn")?.unwrap_or(Activation::SILU),
             use_quant_conv: config.flag("use_quant_conv", true)?,

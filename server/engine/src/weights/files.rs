@@ -93,6 +93,14 @@ impl WeightFiles {
         &self.folder
     }
 
+    /// The file, where there is one only; the folder otherwise.
+    pub fn place(&self) -> &Path {
+        match self.files.as_slice() {
+            [file] => &file.path,
+            _ => &self.folder,
+        }
+    }
+
     /// The names and places of all tensors.
     pub fn tensors(&self) -> &BTreeMap<String, StoredTensor> {
         &self.tensors

@@ -117,7 +117,7 @@ impl Weights {
         account.used.insert(name.clone());
         if stored.shape != shape && !is_linear_as_convolution(&stored.shape, shape) {
             account.misshapen.push(format!(
-                "`{name}` has shape {:?}, the config asks for {shape:?}",
+                "{name} has {:?} where {shape:?} is needed",
                 stored.shape
             ));
             return stand_in();
@@ -138,46 +138,49 @@ impl Weights {
         EngineError::model(self.shared.files.folder().join("config.json"), message)
     }
 
+    /// Reports everything that does not fit, in one line.
     fn settle(&self) -> Result<(), EngineError> {
         let account = self.shared.account.borrow();
         let files = &self.shared.files;
-        if !account.missing.is_empty() {
-            return Err(EngineError::model(
-                files.folder(),
-                format!(
-                    "{} missing: {}; the weights do not belong to this config.json, or the file is incomplete",
-                    count(account.missing.len(), "tensor is", "tensors are"),
-                    listed(&account.missing)
-                ),
-            ));
-        }
-        if !account.misshapen.is_empty() {
-            return Err(EngineError::model(
-                files.folder(),
-                format!(
-                    "{} the wrong shape: {}",
-                    count(account.misshapen.len(), "tensor has", "tensors have"),
-                    account.misshapen[..account.misshapen.len().min(NAMED)].join("; ")
-                ),
-            ));
-        }
         let unused: Vec<String> = files
             .tensors()
             .keys()
             .filter(|name| !account.used.contains(*name) && !is_harmless(name))
             .cloned()
             .collect();
-        if !unused.is_empty() {
-            return Err(EngineError::model(
-                files.folder(),
-                format!(
-                    "{} not used by the model that config.json describes: {}; the image would be wrong without them",
-                    count(unused.len(), "tensor is", "tensors are"),
-                    listed(&unused)
-                ),
+        let mut faults = Vec::new();
+        if !account.missing.is_empty() {
+            faults.push(format!(
+                "{} missing: {}",
+                count(account.missing.len(), "tensor is", "tensors are"),
+                listed(&account.missing)
             ));
         }
-        Ok(())
+        if !account.misshapen.is_empty() {
+            faults.push(format!(
+                "{} the wrong shape: {}",
+                count(account.misshapen.len(), "tensor has", "tensors have"),
+                listed(&account.misshapen)
+            ));
+        }
+        if !unused.is_empty() {
+            faults.push(format!(
+                "{} not used: {}",
+                count(unused.len(), "tensor is", "tensors are"),
+                listed(&unused)
+            ));
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(EngineError::model(
+            files.place(),
+            format!(
+                "does not hold the model that {} describes: {}",
+                files.folder().join("config.json").display(),
+                faults.join("; ")
+            ),
+        ))
     }
 }
 
@@ -198,7 +201,7 @@ fn count(number: usize, one: &str, many: &str) -> String {
 fn listed(names: &[String]) -> String {
     let mut text = names[..names.len().min(NAMED)]
         .iter()
-        .map(|name| format!("`{name}`"))
+        .map(String::as_str)
         .collect::<Vec<_>>()
         .join(", ");
     if names.len() > NAMED {
@@ -250,10 +253,7 @@ mod tests {
         assert_eq!(loaded.to_vec1::<f32>().expect("f32"), [1.0; 4]);
 
         let missing = outcome(&file(&RIGHT[..1])).expect_err("b is missing");
-        assert!(
-            missing.contains("1 tensor is missing: `net.b`"),
-            "{missing}"
-        );
+        assert!(missing.contains("1 tensor is missing: net.b"), "{missing}");
 
         let mut more = RIGHT.to_vec();
         more.extend([
@@ -262,13 +262,19 @@ mod tests {
             ("net.position_ids", &[1]),
         ]);
         let unused = outcome(&file(&more)).expect_err("two are unused");
-        assert!(unused.contains("2 tensors are not used"), "{unused}");
-        assert!(unused.contains("`lora.up`, `net.c`"), "{unused}");
+        assert!(
+            unused.contains("2 tensors are not used: lora.up, net.c"),
+            "{unused}"
+        );
 
         let wrong = outcome(&file(&[("net.a.weight", &[3, 2]), ("net.b", &[4])]))
             .expect_err("a is transposed");
-        assert!(wrong.contains("`net.a.weight` has shape [3, 2]"), "{wrong}");
-        assert!(wrong.contains("[2, 3]"), "{wrong}");
+        let expected = "net.a.weight has [3, 2] where [2, 3] is needed";
+        assert!(wrong.contains(expected), "{wrong}");
+
+        let renamed = outcome(&file(&[RIGHT[0], ("net.bias", &[4])])).expect_err("b is renamed");
+        assert!(renamed.contains("missing: net.b;"), "{renamed}");
+        assert!(renamed.contains("not used: net.bias"), "{renamed}");
     }
 
     #[test]
