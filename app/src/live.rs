@@ -3,7 +3,7 @@
 //! The stream is news, the server's rows are the truth: each connection begins with a snapshot, so
 //! whatever was missed while disconnected is made good.
 
-#[cfg(any(feature = "hydrate", test))]
+#[cfg(feature = "hydrate")]
 use crate::studio::LiveEvent;
 use crate::studio::{JobId, JobState, JobView};
 use leptos::prelude::*;
@@ -64,7 +64,7 @@ impl Live {
     }
 
     /// Takes one message of the stream.
-    #[cfg(any(feature = "hydrate", test))]
+    #[cfg(feature = "hydrate")]
     pub fn take(&self, event: LiveEvent) {
         match event {
             LiveEvent::Job { job } => self.put(*job),

@@ -2,7 +2,8 @@
 
 use super::{DeleteImage, ImageDetail, ImageId, get_image};
 use crate::components::{
-    ErrorNotice, Moment, Notice, Picture, TimingBar, Tone, bytes_text, number_text, seconds_text,
+    ErrorNotice, Moment, Notice, Picture, TimingBar, Tone, bytes_text, number_text, ratio_class,
+    seconds_text,
 };
 use crate::error::AppError;
 use crate::not_found::NotFound;
@@ -62,7 +63,7 @@ fn Detail(image: ImageDetail) -> impl IntoView {
                     {neighbour(image.older.clone(), "Older →", "next")}
                 </nav>
             </div>
-            <figure class="image-stage">
+            <figure class=format!("image-stage {}", ratio_class(card.width, card.height))>
                 <a href=file_url.clone() rel="external" aria-label="Open the file itself">
                     <Picture
                         src=file_url.clone()

@@ -1,0 +1,478 @@
+//! A backend of fixed answers that remembers what it was asked, and the way to ask it for a page.
+
+use async_trait::async_trait;
+use atelier_app::account::*;
+use atelier_app::admin::*;
+use atelier_app::backend::*;
+use atelier_app::error::AppError;
+use atelier_app::gallery::*;
+use atelier_app::studio::*;
+use axum::body::to_bytes;
+use axum::response::{IntoResponse, Response};
+use leptos::config::LeptosOptions;
+use leptos::prelude::provide_context;
+use std::sync::{Arc, Mutex};
+
+/// What a prompt must never become.
+pub const HOSTILE: &str =
+    "</textarea><script>window.__x=1</script>\"'><img src=x onerror=alert(1)>";
+
+/// The house that is asked: its state, and a record of what changed it.
+#[derive(Default)]
+pub struct House {
+    /// Waits for its first administrator.
+    pub is_empty: bool,
+    /// The prompt of every job and image.
+    pub prompt: String,
+    /// Jobs of the viewer.
+    pub jobs: Vec<JobView>,
+    /// How many images the viewer has.
+    pub images: usize,
+    /// What was asked that changes something.
+    pub asked: Mutex<Vec<String>>,
+}
+
+fn viewer(role: Role) -> Viewer {
+    Viewer {
+        id: UserId(1),
+        name: "ada".into(),
+        role,
+    }
+}
+
+/// An administrator.
+pub fn admin() -> Option<Viewer> {
+    Some(viewer(Role::Admin))
+}
+
+/// Somebody who makes images.
+pub fn member() -> Option<Viewer> {
+    Some(viewer(Role::Member))
+}
+
+/// An answer of the site.
+pub struct Page {
+    /// The status code.
+    pub status: u16,
+    /// Where it sends the browser.
+    pub location: Option<String>,
+    /// The cookies it sets.
+    pub cookies: Vec<String>,
+    /// The body.
+    pub html: String,
+}
+
+impl House {
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+
+    /// Takes what was asked so far.
+    pub fn taken(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+
+    /// Settings as everything here has them.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            prompt: self.prompt.clone(),
+            negative_prompt: Some(self.prompt.clone()),
+            num_inference_steps: 20,
+            guidance_scale: 5.0,
+            width: 128,
+            height: 96,
+            seed: 18_446_744_073_709_551_615,
+            scheduler: None,
+            model: "demo".into(),
+        }
+    }
+
+    /// A job in some state.
+    pub fn job(&self, id: &str, state: JobState) -> JobView {
+        JobView {
+            id: JobId(id.into()),
+            state,
+            settings: self.settings(),
+            position: (state == JobState::Queued).then_some(2),
+            phase: (state == JobState::Running).then(|| "denoising".into()),
+            step: if state == JobState::Running { 7 } else { 0 },
+            steps: 20,
+            seconds_left: (state == JobState::Running).then_some(2.5),
+            preview: (state == JobState::Running).then(|| "data:image/png;base64,AAAA".into()),
+            image_id: (state == JobState::Done).then(|| "img-1".into()),
+            error: (state == JobState::Failed).then(|| "The model's file is cut short.".into()),
+            attempt: 1,
+            created_at: 1_795_538_049_000,
+            finished_at: None,
+        }
+    }
+
+    fn card(&self, number: usize) -> ImageCard {
+        ImageCard {
+            id: ImageId(format!("img-{number}")),
+            width: 128,
+            height: 96,
+            dominant_colour: "#aa3344".into(),
+            prompt: self.prompt.clone(),
+            created_at: 1_795_538_049_000,
+        }
+    }
+}
+
+fn context(
+    house: &Arc<House>,
+    viewer: Option<Viewer>,
+) -> impl Fn() + Clone + Send + Sync + 'static {
+    let backend = Backend {
+        accounts: house.clone(),
+        jobs: house.clone(),
+        gallery: house.clone(),
+        admin: house.clone(),
+    };
+    move || {
+        provide_context(backend.clone());
+        provide_context(Client::default());
+        provide_context(viewer.clone());
+    }
+}
+
+async fn page_of(response: Response) -> Page {
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+    Page {
+        status: parts.status.as_u16(),
+        location: parts.headers.get("location").map(text),
+        cookies: parts
+            .headers
+            .get_all("set-cookie")
+            .iter()
+            .map(text)
+            .collect(),
+        html: String::from_utf8(bytes.to_vec()).unwrap(),
+    }
+}
+
+/// A page as the server sends it.
+pub async fn get(house: &Arc<House>, viewer: Option<Viewer>, path: &str) -> Page {
+    let render = leptos_axum::render_app_async_with_context(context(house, viewer), || {
+        atelier_app::shell(LeptosOptions::builder().output_name("atelier").build())
+    });
+    let request = http::Request::get(path)
+        .header("accept", "text/html")
+        .body(Default::default())
+        .unwrap();
+    page_of(render(request).await).await
+}
+
+/// A form as a browser without wasm posts it from the page at `referer`.
+pub async fn post(
+    house: &Arc<House>,
+    viewer: Option<Viewer>,
+    path: &str,
+    referer: &str,
+    form: &str,
+) -> Page {
+    let request = http::Request::post(path)
+        .header("accept", "text/html,application/xhtml+xml")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("referer", format!("http://localhost{referer}"))
+        .body(form.to_owned().into())
+        .unwrap();
+    let answer = leptos_axum::handle_server_fns_with_context(context(house, viewer), request).await;
+    page_of(answer.into_response()).await
+}
+
+fn signed_in(viewer: Viewer) -> SignedIn {
+    SignedIn {
+        viewer,
+        set_cookie: "sid=secret; Path=/; HttpOnly; SameSite=Lax".into(),
+    }
+}
+
+#[async_trait]
+impl Accounts for House {
+    async fn needs_setup(&self) -> Answer<bool> {
+        Ok(self.is_empty)
+    }
+
+    async fn create_first_admin(
+        &self,
+        code: &str,
+        credentials: Credentials,
+        _: &Client,
+    ) -> Answer<SignedIn> {
+        if code != "open-sesame" {
+            return Err(AppError::invalid("code", "That is not the setup code."));
+        }
+        self.note(format!("first admin {}", credentials.name));
+        Ok(signed_in(viewer(Role::Admin)))
+    }
+
+    async fn sign_in(&self, credentials: Credentials, _: &Client) -> Answer<SignedIn> {
+        if credentials.password != "right" {
+            return Err(AppError::invalid("password", "Name or password is wrong."));
+        }
+        self.note(format!("sign in {}", credentials.name));
+        Ok(signed_in(viewer(Role::Member)))
+    }
+
+    async fn sign_out(&self, _: &Client) -> Answer<String> {
+        self.note("sign out".into());
+        Ok("sid=; Max-Age=0; Path=/".into())
+    }
+
+    async fn change_password(
+        &self,
+        viewer: &Viewer,
+        current: &str,
+        new: &str,
+        _: &Client,
+    ) -> Answer<SignedIn> {
+        if current != "right" {
+            return Err(AppError::invalid("current", "That is not your password."));
+        }
+        self.note(format!("password {new}"));
+        Ok(signed_in(viewer.clone()))
+    }
+
+    async fn list_sessions(&self, _: &Viewer, _: &Client) -> Answer<Vec<SessionSummary>> {
+        let session = |id: &str, current| SessionSummary {
+            id: id.into(),
+            created_at: 1_795_538_049_000,
+            last_seen_at: 1_795_538_049_000,
+            user_agent: self.prompt.clone(),
+            address: "192.0.2.7".into(),
+            current,
+        };
+        Ok(vec![session("one", true), session("two", false)])
+    }
+
+    async fn revoke_session(&self, _: &Viewer, id: &str) -> Answer<()> {
+        self.note(format!("revoke session {id}"));
+        Ok(())
+    }
+
+    async fn create_token(&self, _: &Viewer, _: &str, _: Option<u32>) -> Answer<NewToken> {
+        Err(AppError::Forbidden)
+    }
+
+    async fn list_tokens(&self, _: &Viewer) -> Answer<Vec<TokenSummary>> {
+        Ok(vec![TokenSummary {
+            id: 5,
+            name: self.prompt.clone(),
+            prefix: "atl_abcd".into(),
+            created_at: 1_795_538_049_000,
+            expires_at: None,
+            last_used_at: None,
+        }])
+    }
+
+    async fn revoke_token(&self, _: &Viewer, id: i64) -> Answer<()> {
+        self.note(format!("revoke token {id}"));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Jobs for House {
+    async fn submit(&self, _: &Viewer, request: GenerationRequest) -> Answer<JobView> {
+        if request.num_inference_steps == Some(0) {
+            return Err(AppError::invalid(
+                "num_inference_steps",
+                "At least one step is needed.",
+            ));
+        }
+        self.note(format!("submit {request:?}"));
+        Ok(self.job("new", JobState::Queued))
+    }
+
+    async fn list_active(&self, _: &Viewer) -> Answer<Vec<JobView>> {
+        Ok(self.jobs.clone())
+    }
+
+    async fn job(&self, _: &Viewer, id: &JobId) -> Answer<JobView> {
+        let found = self.jobs.iter().find(|job| &job.id == id).cloned();
+        found.ok_or(AppError::NotFound)
+    }
+
+    async fn cancel(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView> {
+        self.note(format!("cancel {}", id.0));
+        Jobs::job(self, viewer, id).await
+    }
+
+    async fn estimate(&self, _: &Viewer, _: GenerationRequest) -> Answer<Estimate> {
+        Ok(Estimate {
+            starts_in_s: Some(0.0),
+            takes_s: Some(4.0),
+        })
+    }
+
+    async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {
+        Ok(vec![ModelSummary {
+            name: "demo".into(),
+            description: "Shapes.".into(),
+            default_width: 128,
+            default_height: 128,
+            default_steps: 20,
+            default_guidance_scale: 5.0,
+            size_multiple: 8,
+            max_side: 256,
+            schedulers: vec!["euler".into()],
+            is_default: true,
+            example_prompts: vec!["a red circle on a white background".into()],
+        }])
+    }
+
+    async fn device_badge(&self, _: &Viewer) -> Answer<DeviceBadge> {
+        Ok(DeviceBadge {
+            label: "CPU · 2 cores · f32".into(),
+            degraded: true,
+            reason: Some("The GPU has compute capability 12.0; this build carries 8.0–9.0.".into()),
+        })
+    }
+}
+
+#[async_trait]
+impl Gallery for House {
+    async fn list_images(
+        &self,
+        _: &Viewer,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<GalleryPage> {
+        let start = match after {
+            None => 0,
+            Some(cursor) => cursor
+                .parse()
+                .map_err(|_| AppError::invalid("after", "That is not a page of the gallery."))?,
+        };
+        let end = (start + limit as usize).min(self.images);
+        Ok(GalleryPage {
+            images: (start..end).map(|number| self.card(number)).collect(),
+            next: (end < self.images).then(|| end.to_string()),
+            total: self.images as u64,
+        })
+    }
+
+    async fn image(&self, _: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
+        if id.0 != "img-1" {
+            return Err(AppError::NotFound);
+        }
+        Ok(ImageDetail {
+            card: self.card(1),
+            settings: self.settings(),
+            scheduler: "euler".into(),
+            device: "cpu".into(),
+            dtype: "f32".into(),
+            fallback_reason: Some("No driver.".into()),
+            timings: PhaseTimings {
+                queued_s: 1.0,
+                loading_s: 0.0,
+                text_encoding_s: 0.2,
+                denoising_s: 3.0,
+                decoding_s: 0.3,
+                total_s: 3.6,
+            },
+            notes: vec![self.prompt.clone()],
+            bytes: 20_480,
+            sha256: "ab".repeat(32),
+            job_id: JobId("job-1".into()),
+            newer: Some(ImageId("img-0".into())),
+            older: None,
+        })
+    }
+
+    async fn delete_image(&self, _: &Viewer, id: &ImageId) -> Answer<()> {
+        self.note(format!("delete {}", id.0));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Admin for House {
+    async fn devices(&self, _: &Viewer) -> Answer<DevicesReport> {
+        let check = |name: &str, ok: bool| CheckReport {
+            name: name.into(),
+            dtype: "bf16".into(),
+            ok,
+            max_error: ok.then_some(0.0004),
+            tolerance: 0.002,
+            seconds: 0.0131,
+            error: (!ok).then(|| "no kernel image is available for execution".into()),
+        };
+        Ok(DevicesReport {
+            decision: "Running on the CPU, because the GPU failed a check.".into(),
+            degraded: true,
+            since: 1_795_538_049_000,
+            probed_at: 1_795_538_049_000,
+            devices: vec![DeviceReport {
+                id: "cuda:0".into(),
+                name: "NVIDIA GeForce RTX 5090".into(),
+                facts: vec![("compute capability".into(), "12.0".into())],
+                usable: false,
+                in_use: false,
+                reason: "matmul failed.".into(),
+                remedy: Some("Install the build for compute capability 12.0.".into()),
+                checks: vec![check("conv2d 3×3", true), check("matmul", false)],
+            }],
+            worker: "idle".into(),
+            step_times: vec![0.19, 0.2, 0.21],
+        })
+    }
+
+    async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
+        self.note("test again".into());
+        Admin::devices(self, viewer).await
+    }
+
+    async fn queue(&self, _: &Viewer) -> Answer<Vec<QueueRow>> {
+        let row = |state: JobState| QueueRow {
+            id: JobId("job-9".into()),
+            user: self.prompt.clone(),
+            state,
+            model: "demo".into(),
+            size: "128×96".into(),
+            step: 3,
+            steps: 20,
+            created_at: 1_795_538_049_000,
+            started_at: None,
+            attempt: 1,
+        };
+        Ok(vec![row(JobState::Running), row(JobState::Done)])
+    }
+
+    async fn cancel_job(&self, _: &Viewer, id: &JobId) -> Answer<()> {
+        self.note(format!("cancel any {}", id.0));
+        Ok(())
+    }
+
+    async fn list_users(&self, _: &Viewer) -> Answer<Vec<UserRow>> {
+        let user = |id, name: &str, disabled| UserRow {
+            id: UserId(id),
+            name: name.into(),
+            role: Role::Member,
+            created_at: 1_795_538_049_000,
+            last_seen_at: None,
+            images: 3,
+            bytes: 61_440,
+            disabled,
+        };
+        Ok(vec![user(1, "ada", false), user(2, &self.prompt, true)])
+    }
+
+    async fn create_user(
+        &self,
+        _: &Viewer,
+        credentials: Credentials,
+        role: Role,
+    ) -> Answer<UserRow> {
+        self.note(format!("create {} {}", credentials.name, role.as_str()));
+        Err(AppError::invalid("name", "That name is taken."))
+    }
+
+    async fn set_user_disabled(&self, _: &Viewer, id: UserId, disabled: bool) -> Answer<()> {
+        self.note(format!("disable {} {disabled}", id.0));
+        Ok(())
+    }
+}

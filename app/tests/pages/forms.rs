@@ -1,0 +1,245 @@
+//! Forms as a browser without wasm posts them: what they reach, where they lead, what they lose.
+
+use crate::fake::{House, admin, get, member, post};
+use crate::html::tags;
+use std::sync::Arc;
+
+fn house() -> Arc<House> {
+    Arc::new(House::default())
+}
+
+#[tokio::test]
+async fn signing_in_leads_on_and_sets_the_cookie() {
+    let house = house();
+    let form = "name=ada&password=right&next=%2Fgallery%3Fafter%3D7";
+    let answer = post(&house, None, "/app/sign_in", "/sign-in?next=/gallery", form).await;
+    assert_eq!(
+        (answer.status, answer.location.as_deref()),
+        (302, Some("/gallery?after=7"))
+    );
+    assert_eq!(
+        answer.cookies,
+        ["sid=secret; Path=/; HttpOnly; SameSite=Lax"]
+    );
+    assert_eq!(house.taken(), ["sign in ada"]);
+
+    let form = "name=ada&password=right&next=https%3A%2F%2Fevil.example";
+    let answer = post(&house, None, "/app/sign_in", "/sign-in", form).await;
+    assert_eq!(answer.location.as_deref(), Some("/"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_on_the_page() {
+    let house = house();
+    let form = "name=ada&password=wrong&next=";
+    let answer = post(
+        &house,
+        None,
+        "/app/sign_in",
+        "/sign-in?next=%2Fgallery",
+        form,
+    )
+    .await;
+    assert_eq!(answer.status, 302);
+    assert!(answer.cookies.is_empty());
+    let location = answer.location.expect("back to the form");
+    let path = location
+        .strip_prefix("http://localhost")
+        .unwrap_or(&location);
+    assert!(path.starts_with("/sign-in?next=%2Fgallery&"), "{path}");
+    let page = get(&house, None, path).await;
+    assert!(
+        page.html.contains("Name or password is wrong."),
+        "the error is shown"
+    );
+}
+
+#[tokio::test]
+async fn setting_up_and_signing_out() {
+    let house = house();
+    let form = "code=+open-sesame+&name=ada&password=right";
+    let answer = post(&house, None, "/app/create_first_admin", "/setup", form).await;
+    assert_eq!(
+        (answer.status, answer.location.as_deref()),
+        (302, Some("/"))
+    );
+    assert_eq!(answer.cookies.len(), 1);
+    let answer = post(&house, admin(), "/app/sign_out", "/account", "").await;
+    assert_eq!(
+        (answer.status, answer.location.as_deref()),
+        (302, Some("/sign-in"))
+    );
+    assert_eq!(answer.cookies, ["sid=; Max-Age=0; Path=/"]);
+    assert_eq!(house.taken(), ["first admin ada", "sign out"]);
+}
+
+#[tokio::test]
+async fn a_changed_password_is_confirmed() {
+    let house = house();
+    let answer = post(
+        &house,
+        member(),
+        "/app/change_password",
+        "/account",
+        "current=right&new=longer",
+    )
+    .await;
+    assert_eq!(
+        answer.location.as_deref(),
+        Some("/account?changed=password")
+    );
+    let page = get(&house, member(), "/account?changed=password").await;
+    assert!(page.html.contains("Password changed."));
+}
+
+#[tokio::test]
+async fn a_generation_can_be_asked_for_without_wasm() {
+    let house = house();
+    let form = "prompt=a+red+circle&negative_prompt=&num_inference_steps=12&guidance_scale=7%2C5\
+                &width=&height=&seed=&scheduler=&model=";
+    let answer = post(&house, member(), "/app/submit_generation", "/", form).await;
+    assert_eq!(
+        (answer.status, answer.location.as_deref()),
+        (302, Some("/"))
+    );
+    let asked = house.taken();
+    assert!(
+        asked[0].contains("num_inference_steps: Some(12)"),
+        "{asked:?}"
+    );
+    assert!(asked[0].contains("guidance_scale: Some(7.5)"), "{asked:?}");
+    assert!(asked[0].contains("negative_prompt: None"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn nothing_typed_is_lost_to_an_error() {
+    let house = house();
+    let form = "prompt=a+star+%26+a+moon&negative_prompt=blur&num_inference_steps=0&guidance_scale=\
+                &width=64&height=&seed=42&scheduler=&model=";
+    let answer = post(&house, member(), "/app/submit_generation", "/", form).await;
+    assert!(house.taken().is_empty());
+    let path = answer.location.expect("back to the studio");
+    let page = get(&house, member(), &path).await;
+    assert!(
+        page.html.contains("At least one step is needed."),
+        "the error is shown"
+    );
+    assert!(
+        page.html.contains("a star &amp; a moon</textarea>"),
+        "the prompt"
+    );
+    assert!(page.html.contains("blur</textarea>"), "the negative prompt");
+    let tags = tags(&page.html);
+    let input = |name: &str| {
+        tags.iter()
+            .find(|tag| tag.name == "input" && tag.get("name") == Some(name))
+            .unwrap()
+    };
+    assert_eq!(input("width").get("value"), Some("64"));
+    assert_eq!(input("seed").get("value"), Some("42"));
+    assert_eq!(
+        input("num_inference_steps").get("aria-invalid"),
+        Some("true")
+    );
+    let fold = tags
+        .iter()
+        .find(|tag| tag.get("id") == Some("advanced"))
+        .unwrap();
+    assert!(
+        fold.get("open").is_some(),
+        "the fold with the wrong field is open"
+    );
+}
+
+#[tokio::test]
+async fn forms_on_every_page_reach_a_server_function() {
+    let house = Arc::new(House {
+        prompt: "a red circle".into(),
+        images: 3,
+        ..House::default()
+    });
+    let mut seen = Vec::new();
+    for path in ["/", "/gallery/img-1", "/account", "/admin"] {
+        let page = get(&house, admin(), path).await;
+        for form in tags(&page.html).iter().filter(|tag| tag.name == "form") {
+            assert_eq!(form.get("method"), Some("post"), "{path}: {form:?}");
+            let action = form.get("action").unwrap().to_owned();
+            let known =
+                leptos::server_fn::axum::server_fn_paths().any(|(known, _)| known == action);
+            assert!(known, "{path}: {action}");
+            seen.push(action);
+        }
+    }
+    for expected in [
+        "/app/submit_generation",
+        "/app/delete_image",
+        "/app/change_password",
+        "/app/revoke_session",
+        "/app/revoke_token",
+        "/app/create_token",
+        "/app/test_devices_again",
+        "/app/cancel_any_job",
+        "/app/create_user",
+        "/app/set_user_disabled",
+        "/app/sign_out",
+    ] {
+        assert!(
+            seen.iter().any(|action| action == expected),
+            "{expected}: {seen:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn deleting_and_revoking_lead_back() {
+    let house = house();
+    let answer = post(
+        &house,
+        member(),
+        "/app/delete_image",
+        "/gallery/img-1",
+        "id=img-1",
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.location.as_deref()),
+        (302, Some("/gallery"))
+    );
+    let answer = post(&house, member(), "/app/revoke_token", "/account", "id=5").await;
+    assert_eq!(answer.location.as_deref(), Some("http://localhost/account"));
+    let answer = post(
+        &house,
+        admin(),
+        "/app/set_user_disabled",
+        "/admin",
+        "id=2&disabled=true",
+    )
+    .await;
+    assert_eq!(answer.location.as_deref(), Some("http://localhost/admin"));
+    assert_eq!(
+        house.taken(),
+        ["delete img-1", "revoke token 5", "disable 2 true"]
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_done_for_nobody() {
+    let house = house();
+    for (path, form) in [
+        ("/app/submit_generation", "prompt=x"),
+        ("/app/delete_image", "id=img-1"),
+        ("/app/revoke_token", "id=5"),
+        ("/app/revoke_session", "id=two"),
+        ("/app/cancel_job", "id=job-1"),
+        ("/app/cancel_any_job", "id=job-1"),
+        ("/app/test_devices_again", ""),
+        ("/app/set_user_disabled", "id=2&disabled=true"),
+        ("/app/create_user", "name=x&password=y&role=admin"),
+        ("/app/change_password", "current=right&new=x"),
+    ] {
+        let answer = post(&house, None, path, "/", form).await;
+        assert_eq!(answer.status, 302, "{path}");
+        assert!(answer.location.unwrap().contains("__err="), "{path}");
+    }
+    assert!(house.taken().is_empty());
+}

@@ -1,0 +1,277 @@
+//! Pages as the server sends them: statuses, redirects, escaping, labels, nothing inline.
+
+use crate::fake::{HOSTILE, House, Page, admin, get, member};
+use crate::html::{Tag, tags};
+use atelier_app::account::Viewer;
+use atelier_app::studio::JobState;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A house in which every text that a person wrote is hostile, and every kind of thing exists.
+fn busy() -> Arc<House> {
+    let mut house = House {
+        prompt: HOSTILE.into(),
+        images: 41,
+        ..House::default()
+    };
+    house.jobs = vec![
+        house.job("job-1", JobState::Running),
+        house.job("job-2", JobState::Queued),
+        house.job("job-3", JobState::Failed),
+    ];
+    Arc::new(house)
+}
+
+async fn every_page() -> Vec<(&'static str, Page)> {
+    let busy = busy();
+    let blank = Arc::new(House::default());
+    let setup = Arc::new(House {
+        is_empty: true,
+        ..House::default()
+    });
+    let mut pages = Vec::new();
+    for (house, viewer, path) in [
+        (&blank, None, "/sign-in"),
+        (&setup, None, "/setup"),
+        (&blank, member(), "/"),
+        (&blank, member(), "/gallery"),
+        (&busy, admin(), "/"),
+        (&busy, admin(), "/?from=img-1"),
+        (&busy, admin(), "/gallery"),
+        (&busy, admin(), "/gallery?after=40"),
+        (&busy, admin(), "/gallery?after=nonsense"),
+        (&busy, admin(), "/gallery/img-1"),
+        (&busy, admin(), "/account"),
+        (&busy, admin(), "/admin"),
+        (&busy, member(), "/admin"),
+        (&busy, member(), "/nowhere"),
+    ] {
+        pages.push((path, get(house, viewer, path).await));
+    }
+    pages
+}
+
+fn with<'a>(tags: &'a [Tag], name: &str) -> Vec<&'a Tag> {
+    tags.iter().filter(|tag| tag.name == name).collect()
+}
+
+#[tokio::test]
+async fn statuses_say_what_the_page_is() {
+    let house = busy();
+    for (viewer, path, status) in [
+        (admin(), "/", 200),
+        (admin(), "/gallery", 200),
+        (admin(), "/gallery/img-1", 200),
+        (admin(), "/gallery/img-2", 404),
+        (admin(), "/admin", 200),
+        (member(), "/admin", 403),
+        (member(), "/account", 200),
+        (member(), "/nowhere", 404),
+    ] {
+        assert_eq!(get(&house, viewer, path).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_the_door() {
+    let house = busy();
+    let redirect = |house: Arc<House>, viewer: Option<Viewer>, path: &'static str| async move {
+        let page = get(&house, viewer, path).await;
+        (page.status, page.location.unwrap_or_default())
+    };
+    for (path, door) in [
+        ("/", "/sign-in"),
+        ("/gallery", "/sign-in?next=%2Fgallery"),
+        ("/gallery?after=7", "/sign-in?next=%2Fgallery%3Fafter%3D7"),
+        ("/admin", "/sign-in?next=%2Fadmin"),
+    ] {
+        assert_eq!(
+            redirect(house.clone(), None, path).await,
+            (302, door.into()),
+            "{path}"
+        );
+    }
+    let empty = Arc::new(House {
+        is_empty: true,
+        ..House::default()
+    });
+    assert_eq!(
+        redirect(empty, None, "/sign-in").await,
+        (302, "/setup".into())
+    );
+    assert_eq!(
+        redirect(house.clone(), None, "/setup").await,
+        (302, "/sign-in".into())
+    );
+    assert_eq!(
+        redirect(house, member(), "/sign-in?next=//evil.example").await,
+        (302, "/".into())
+    );
+}
+
+#[tokio::test]
+async fn what_people_write_never_becomes_markup() {
+    for (path, page) in every_page().await {
+        let tags = tags(&page.html);
+        assert!(
+            !tags.iter().any(|tag| tag.get("onerror").is_some()),
+            "{path}: an attribute from a prompt"
+        );
+        for script in with(&tags, "script") {
+            assert!(
+                script.get("nonce").is_some_and(|nonce| !nonce.is_empty()),
+                "{path}: a script without a nonce: {script:?}"
+            );
+        }
+        // As text it is there, escaped; as itself it is nowhere outside our own scripts' strings,
+        // where `<` is written as an escape.
+        assert!(!page.html.contains("<script>window.__x"), "{path}");
+        assert!(!page.html.contains("<img src=x"), "{path}");
+    }
+    let studio = get(&busy(), admin(), "/?from=img-1").await;
+    assert!(
+        studio
+            .html
+            .contains("&lt;/textarea&gt;&lt;script&gt;window.__x=1"),
+        "the prompt is in its text area, escaped"
+    );
+}
+
+#[tokio::test]
+async fn the_security_policy_finds_nothing_to_refuse() {
+    for (path, page) in every_page().await {
+        for tag in tags(&page.html) {
+            assert!(tag.get("style").is_none(), "{path}: {tag:?}");
+            assert!(
+                !tag.attributes
+                    .iter()
+                    .any(|(name, _)| name.starts_with("on")),
+                "{path}: an inline handler: {tag:?}"
+            );
+            if tag.name == "link" || tag.name == "script" || tag.name == "img" || tag.name == "form"
+            {
+                for name in ["href", "src", "action"] {
+                    let address = tag.get(name).unwrap_or("/");
+                    assert!(
+                        address.starts_with('/') || address.starts_with("data:image/"),
+                        "{path}: asks another site: {tag:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_control_has_a_name_and_every_id_is_one() {
+    for (path, page) in every_page().await {
+        let tags = tags(&page.html);
+        let labelled: HashSet<&str> = with(&tags, "label")
+            .iter()
+            .filter_map(|label| label.get("for"))
+            .collect();
+        for tag in &tags {
+            let is_control = ["input", "textarea", "select"].contains(&tag.name.as_str());
+            if is_control && tag.get("type") != Some("hidden") {
+                assert!(
+                    tag.get("aria-label").is_some()
+                        || tag.get("id").is_some_and(|id| labelled.contains(id)),
+                    "{path}: no label: {tag:?}"
+                );
+            }
+            if tag.name == "img" {
+                assert!(tag.get("alt").is_some(), "{path}: no alt: {tag:?}");
+                assert!(
+                    tag.get("width").is_some() && tag.get("height").is_some(),
+                    "{path}: the page will jump when it arrives: {tag:?}"
+                );
+            }
+        }
+        let ids: Vec<&str> = tags.iter().filter_map(|tag| tag.get("id")).collect();
+        let distinct: HashSet<&str> = ids.iter().copied().collect();
+        assert_eq!(ids.len(), distinct.len(), "{path}: an id twice: {ids:?}");
+        for tag in &tags {
+            for name in ["for", "aria-describedby", "aria-labelledby"] {
+                if let Some(id) = tag.get(name) {
+                    assert!(distinct.contains(id), "{path}: {name}={id} leads nowhere");
+                }
+            }
+        }
+        assert_eq!(with(&tags, "h1").len(), 1, "{path}: one main heading");
+        assert_eq!(with(&tags, "title").len(), 1, "{path}: one title");
+    }
+}
+
+#[tokio::test]
+async fn a_running_job_is_in_the_page_that_is_sent() {
+    let page = get(&busy(), admin(), "/").await;
+    assert!(page.html.contains("Step 7 of 20"), "the phase");
+    assert!(page.html.contains("about 2.5 s left"), "the time left");
+    assert!(
+        page.html.contains("data:image/png;base64,AAAA"),
+        "the preview"
+    );
+    assert!(page.html.contains("2 images go first"), "the waiting job");
+    let tags = tags(&page.html);
+    let bar = with(&tags, "progress");
+    assert_eq!(bar[0].get("value"), Some("0.3500"));
+}
+
+#[tokio::test]
+async fn the_gallery_pages_by_links() {
+    let first = get(&busy(), member(), "/gallery").await;
+    let first = tags(&first.html);
+    let tiles = |tags: &[Tag]| {
+        tags.iter()
+            .filter(|tag| {
+                tag.get("class")
+                    .is_some_and(|class| class.starts_with("tile ratio-"))
+            })
+            .count()
+    };
+    assert_eq!(tiles(&first), 40);
+    assert!(
+        first
+            .iter()
+            .any(|tag| tag.get("href") == Some("/gallery?after=40"))
+    );
+    let last = get(&busy(), member(), "/gallery?after=40").await;
+    let last = tags(&last.html);
+    assert_eq!(tiles(&last), 1);
+    assert!(
+        !last
+            .iter()
+            .any(|tag| tag.get("href").is_some_and(|href| href.contains("after=")))
+    );
+}
+
+#[tokio::test]
+async fn an_image_from_the_gallery_fills_the_studio() {
+    let page = get(&busy(), member(), "/?from=img-1").await;
+    let tags = tags(&page.html);
+    let value = |name: &str| {
+        tags.iter()
+            .find(|tag| tag.name == "input" && tag.get("name") == Some(name))
+            .and_then(|tag| tag.get("value"))
+            .map(str::to_owned)
+    };
+    assert_eq!(value("seed").as_deref(), Some("18446744073709551615"));
+    assert_eq!(value("num_inference_steps").as_deref(), Some("20"));
+    assert_eq!(value("width").as_deref(), Some("128"));
+    assert_eq!(value("height").as_deref(), Some("96"));
+}
+
+#[tokio::test]
+async fn the_admin_page_tells_the_whole_story_of_a_device() {
+    let page = get(&busy(), admin(), "/admin").await;
+    for words in [
+        "Running on the CPU, because the GPU failed a check.",
+        "no kernel image is available for execution",
+        "1 of 2 checks failed",
+        "Install the build for compute capability 12.0.",
+        "13.1 ms",
+        "2026-11-24 16:34 UTC",
+    ] {
+        assert!(page.html.contains(words), "{words}");
+    }
+}
