@@ -40,7 +40,11 @@ impl Config {
     /// # Errors
     /// [`EngineError::Model`] if it is no JSON object.
     pub fn parse(path: &Path, text: &str) -> Result<Self, EngineError> {
-        match serde_json::from_str(text) {
+        let parsed = serde_json::from_str(text).or_else(|error| {
+            // Python writes infinities into JSON, which has none; diffusers means "no limit".
+            serde_json::from_str(&without_infinities(text)).map_err(|_| error)
+        });
+        match parsed {
             Ok(Value::Object(values)) => Ok(Self {
                 path: path.to_path_buf(),
                 values,
@@ -306,6 +310,30 @@ impl Config {
     }
 }
 
+/// Python's `Infinity`, `-Infinity` and `NaN`, outside of strings, as null.
+fn without_infinities(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    // Every second piece between quotes is a string, but for escaped quotes.
+    let mut in_string = false;
+    for piece in text.split_inclusive('"') {
+        if in_string {
+            out.push_str(piece);
+        } else {
+            let piece = piece
+                .replace("-Infinity", "null")
+                .replace("Infinity", "null");
+            out.push_str(&piece.replace("NaN", "null"));
+        }
+        let backslashes = piece
+            .strip_suffix('"')
+            .map_or(0, |inner| inner.len() - inner.trim_end_matches('\\').len());
+        if piece.ends_with('"') && !(in_string && backslashes % 2 == 1) {
+            in_string = !in_string;
+        }
+    }
+    out
+}
+
 /// Largest size believed: beyond it a config is damaged, and sums over sizes could overflow.
 const MAX_SIZE: usize = 1 << 24;
 /// Largest number of layers believed.
@@ -348,6 +376,14 @@ mod tests {
                 && error.contains("novel")
                 && error.contains("\"x\"")
         );
+    }
+
+    #[test]
+    fn pythons_infinities_mean_no_value() {
+        let text = r#"{"limit": -Infinity, "name": "Infinity \" NaN", "other": NaN}"#;
+        let config = config(text);
+        assert_eq!(config.optional_number("limit").expect("null"), None);
+        assert_eq!(config.text("name", "").expect("a text"), "Infinity \" NaN");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct ModelFolder {
     pub unet: UnetConfig,
     pub vae: VaeConfig,
     pub scheduler: SchedulerConfig,
+    /// The same settings read as every kind of scheduler, or why they cannot be.
+    schedulers: Vec<(SchedulerKind, Result<SchedulerConfig, EngineError>)>,
 }
 
 /// A text encoder with its tokenizer.
@@ -142,9 +144,32 @@ impl ModelFolder {
             unet: UnetConfig::read(&Config::read(&path.join("unet").join("config.json"))?)?,
             vae: VaeConfig::read(&Config::read(&path.join("vae").join("config.json"))?)?,
             scheduler: SchedulerConfig::read(&scheduler_config)?,
+            schedulers: SchedulerKind::ALL
+                .iter()
+                .map(|&kind| (kind, SchedulerConfig::read_as(&scheduler_config, kind)))
+                .collect(),
         };
         folder.check_widths()?;
         Ok(folder)
+    }
+
+    /// The folder's scheduler, or the one that a request names with the folder's settings.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidRequest`] if the settings do not fit that scheduler.
+    pub fn scheduler_named(&self, name: Option<&str>) -> Result<&SchedulerConfig, EngineError> {
+        let Some(name) = name else {
+            return Ok(&self.scheduler);
+        };
+        let kind = find_scheduler(name)?;
+        match self.schedulers.iter().find(|(known, _)| *known == kind) {
+            Some((_, Ok(config))) => Ok(config),
+            Some((_, Err(error))) => Err(EngineError::invalid(
+                "scheduler",
+                format!("`{name}` cannot be used with this model: {error}"),
+            )),
+            None => Ok(&self.scheduler),
+        }
     }
 
     /// Checks that the components fit each other.

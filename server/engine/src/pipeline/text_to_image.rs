@@ -8,7 +8,6 @@ use candle_core::{Device, Tensor};
 
 use super::{Control, Generation, Phase, Pipeline, Progress, Timings};
 use crate::image::{all_finite, to_rgb};
-use crate::model::find_scheduler;
 use crate::rng::TorchGenerator;
 use crate::{EngineError, GenerateRequest};
 
@@ -54,10 +53,9 @@ pub(super) fn generate(
     let guidance_scale = request.guidance_scale;
     // Models that take the guidance scale as an input are run once per step.
     let guided = guidance_scale > 1.0 && unet.config().time_cond_proj_dim.is_none();
-    let mut scheduler_config = pipeline.folder.scheduler.clone();
-    if let Some(name) = &request.scheduler {
-        scheduler_config.kind = find_scheduler(name)?;
-    }
+    let scheduler_config = pipeline
+        .folder
+        .scheduler_named(request.scheduler.as_deref())?;
 
     // 1. Set out the timesteps.
     let mut scheduler = scheduler_config.schedule(request.num_inference_steps as usize)?;
@@ -126,7 +124,7 @@ pub(super) fn generate(
             noise
         };
         // 5.4 Step to less noise.
-        scheduler.step(index, &noise, &mut latents);
+        scheduler.step(index, &noise, &mut latents, &mut generator);
         if !all_finite(&latents) {
             return Err(EngineError::NonFinite {
                 phase: Phase::Denoising,

@@ -8,16 +8,30 @@ use crate::config::Config;
 pub enum SchedulerKind {
     /// Euler's method on the probability flow (arXiv:2206.00364), SDXL's default.
     EulerDiscrete,
+    /// Euler's method with fresh noise at each step.
+    EulerAncestralDiscrete,
+    /// DDIM (arXiv:2010.02502) without fresh noise.
+    Ddim,
+    /// DPM-Solver++ (arXiv:2211.01095), good with few steps.
+    DpmSolverMultistep,
 }
 
 impl SchedulerKind {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::EulerDiscrete];
+    pub const ALL: &[Self] = &[
+        Self::EulerDiscrete,
+        Self::EulerAncestralDiscrete,
+        Self::Ddim,
+        Self::DpmSolverMultistep,
+    ];
 
     /// The name in requests: diffusers' class name without `Scheduler`.
     pub fn name(self) -> &'static str {
         match self {
             Self::EulerDiscrete => "EulerDiscrete",
+            Self::EulerAncestralDiscrete => "EulerAncestralDiscrete",
+            Self::Ddim => "DDIM",
+            Self::DpmSolverMultistep => "DPMSolverMultistep",
         }
     }
 
@@ -94,6 +108,15 @@ pub enum FinalSigma {
     SigmaMin,
 }
 
+/// How DPM-Solver's second-order term is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SolverType {
+    /// In the middle of the step.
+    Midpoint,
+    /// From both ends of the step.
+    Heun,
+}
+
 /// A scheduler's settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SchedulerConfig {
@@ -127,10 +150,31 @@ pub struct SchedulerConfig {
     pub final_sigma: FinalSigma,
     /// Whether the UNet is told ¼ log σ in place of a timestep; counts for v-prediction only.
     pub continuous_timesteps: bool,
+    /// DDIM: what predicted clean samples are clipped to, if at all.
+    pub clip_sample_range: Option<f32>,
+    /// DDIM: whether the last step ends without noise, or at the lowest noise of training.
+    pub set_alpha_to_one: bool,
+    /// DPM-Solver: order of its steps, 1 or 2.
+    pub solver_order: usize,
+    /// DPM-Solver: how the second-order term is taken.
+    pub solver_type: SolverType,
+    /// DPM-Solver: whether each step adds fresh noise.
+    pub sde: bool,
+    /// DPM-Solver: whether few steps end with one of lower order.
+    pub lower_order_final: bool,
+    /// DPM-Solver: whether the last step is one of first order.
+    pub euler_at_final: bool,
+    /// DPM-Solver: training steps with a lower log ratio of signal to noise are left out.
+    pub lambda_min_clipped: Option<f64>,
 }
 
 impl SchedulerConfig {
-    /// Reads `scheduler_config.json`. Keys of other schedulers are passed over, as in diffusers,
+    /// Whether β comes from a cosine.
+    pub fn has_cosine_schedule(&self) -> bool {
+        self.beta_schedule == BetaSchedule::SquaredCosine
+    }
+
+    /// Reads `scheduler_config.json` for the class that it names. Keys of other schedulers are passed over, as in diffusers,
     /// where a config survives a change of scheduler.
     ///
     /// # Errors
@@ -140,6 +184,17 @@ impl SchedulerConfig {
         let kind = SchedulerKind::find(&class).ok_or_else(|| {
             config.unsupported("_class_name", &format!("there are: {}", listed()))
         })?;
+        Self::read_as(config, kind)
+    }
+
+    /// Reads `scheduler_config.json` as `kind`, with that class' defaults: what diffusers'
+    /// `from_config` does to change the scheduler.
+    ///
+    /// # Errors
+    /// As [`SchedulerConfig::read`].
+    pub fn read_as(config: &Config, kind: SchedulerKind) -> Result<Self, EngineError> {
+        let is_dpm_solver = kind == SchedulerKind::DpmSolverMultistep;
+        refuse_variants(config, kind)?;
         let choice = |key: &str, default: &str, names: &str| -> Result<String, EngineError> {
             let value = config.text(key, default)?;
             if names.split(", ").any(|name| name == value) {
@@ -168,7 +223,11 @@ impl SchedulerConfig {
         let prediction_type = match choice(
             "prediction_type",
             "epsilon",
-            "epsilon, v_prediction, sample, original_sample",
+            match kind {
+                SchedulerKind::EulerDiscrete => "epsilon, v_prediction, sample, original_sample",
+                SchedulerKind::EulerAncestralDiscrete => "epsilon, v_prediction",
+                _ => "epsilon, v_prediction, sample",
+            },
         )?
         .as_str()
         {
@@ -178,7 +237,11 @@ impl SchedulerConfig {
         };
         let timestep_spacing = match choice(
             "timestep_spacing",
-            "linspace",
+            if kind == SchedulerKind::Ddim {
+                "leading"
+            } else {
+                "linspace"
+            },
             "linspace, leading, trailing",
         )?
         .as_str()
@@ -193,7 +256,8 @@ impl SchedulerConfig {
             ("use_beta_sigmas", SigmaSpacing::Beta),
         ];
         let mut sigma_spacing = SigmaSpacing::FromTimesteps;
-        for (key, spacing) in spacings {
+        let respaces = kind == SchedulerKind::EulerDiscrete || is_dpm_solver;
+        for (key, spacing) in spacings.into_iter().filter(|_| respaces) {
             if config.flag(key, false)? {
                 if sigma_spacing != SigmaSpacing::FromTimesteps {
                     return Err(config.unsupported(
@@ -229,24 +293,83 @@ impl SchedulerConfig {
             prediction_type,
             timestep_spacing,
             steps_offset: config.integer("steps_offset", 0)?,
-            interpolation: match choice("interpolation_type", "linear", "linear, log_linear")?
-                .as_str()
+            interpolation: if kind == SchedulerKind::EulerDiscrete
+                && choice("interpolation_type", "linear", "linear, log_linear")? == "log_linear"
             {
-                "linear" => Interpolation::Linear,
-                _ => Interpolation::LogLinear,
+                Interpolation::LogLinear
+            } else {
+                Interpolation::Linear
             },
             sigma_spacing,
             sigma_min: config.optional_number("sigma_min")?,
             sigma_max: config.optional_number("sigma_max")?,
             rescale_betas_zero_snr: config.flag("rescale_betas_zero_snr", false)?,
-            final_sigma: match choice("final_sigmas_type", "zero", "zero, sigma_min")?.as_str() {
-                "zero" => FinalSigma::Zero,
-                _ => FinalSigma::SigmaMin,
+            final_sigma: if respaces
+                && choice("final_sigmas_type", "zero", "zero, sigma_min")? == "sigma_min"
+            {
+                FinalSigma::SigmaMin
+            } else {
+                FinalSigma::Zero
             },
             continuous_timesteps: choice("timestep_type", "discrete", "discrete, continuous")?
                 == "continuous",
+            clip_sample_range: if config.flag("clip_sample", true)? {
+                Some(config.number("clip_sample_range", 1.0)? as f32)
+            } else {
+                None
+            },
+            set_alpha_to_one: config.flag("set_alpha_to_one", true)?,
+            solver_order: config.size("solver_order", 2)?,
+            solver_type: match config.text("solver_type", "midpoint")?.as_str() {
+                "heun" => SolverType::Heun,
+                _ => SolverType::Midpoint,
+            },
+            sde: is_dpm_solver
+                && config.text("algorithm_type", "dpmsolver++")? == "sde-dpmsolver++",
+            lower_order_final: config.flag("lower_order_final", true)?,
+            euler_at_final: config.flag("euler_at_final", false)?,
+            lambda_min_clipped: config.optional_number("lambda_min_clipped")?,
         })
     }
+}
+
+/// Refuses the settings of a class that it does not have here.
+fn refuse_variants(config: &Config, kind: SchedulerKind) -> Result<(), EngineError> {
+    let mut off = Vec::new();
+    if matches!(
+        kind,
+        SchedulerKind::Ddim | SchedulerKind::DpmSolverMultistep
+    ) {
+        off.push("thresholding");
+    }
+    if kind == SchedulerKind::DpmSolverMultistep {
+        off.extend(["use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"]);
+        if config.get("variance_type").is_some() {
+            return Err(config.unsupported("variance_type", "use null"));
+        }
+        for (key, default, supported) in [
+            (
+                "algorithm_type",
+                "dpmsolver++",
+                "dpmsolver++ or sde-dpmsolver++",
+            ),
+            ("solver_type", "midpoint", "midpoint or heun"),
+        ] {
+            let value = config.text(key, default)?;
+            if !supported.split(" or ").any(|name| name == value) {
+                return Err(config.unsupported(key, &format!("use {supported}")));
+            }
+        }
+        if config.size("solver_order", 2)? > 2 {
+            return Err(config.unsupported("solver_order", "use 1 or 2"));
+        }
+    }
+    for key in off {
+        if config.flag(key, false)? {
+            return Err(config.unsupported(key, "use false"));
+        }
+    }
+    Ok(())
 }
 
 fn listed() -> String {

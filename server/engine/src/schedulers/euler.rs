@@ -1,15 +1,17 @@
-//! `EulerDiscreteScheduler`: Euler's method on the probability flow (arXiv:2206.00364,
-//! algorithm 2 without churn), after diffusers.
+//! `EulerDiscreteScheduler` and `EulerAncestralDiscreteScheduler`: Euler's method on the
+//! probability flow (arXiv:2206.00364, algorithm 2 without churn), after diffusers. The ancestral
+//! one steps further down and adds fresh noise to come back up.
 
 use super::Scheduler;
-use super::config::{PredictionType, SchedulerConfig, TimestepSpacing};
+use super::config::{PredictionType, SchedulerConfig, SchedulerKind, TimestepSpacing};
 use super::sigmas::NoiseSchedule;
-use crate::EngineError;
+use crate::rng::TorchGenerator;
 
 /// Euler steps from one σ to the next.
 pub struct EulerDiscrete {
     timesteps: Vec<f32>,
     sigmas: Vec<f32>,
+    ancestral: bool,
     prediction_type: PredictionType,
     init_noise_sigma: f32,
     original: Vec<f32>,
@@ -17,15 +19,14 @@ pub struct EulerDiscrete {
 
 impl EulerDiscrete {
     /// Sets out the steps of one generation.
-    ///
-    /// # Errors
-    /// See [`NoiseSchedule::new`].
-    pub fn new(config: &SchedulerConfig, num_inference_steps: usize) -> Result<Self, EngineError> {
+    pub fn new(config: &SchedulerConfig, num_inference_steps: usize) -> Self {
         let NoiseSchedule {
             mut timesteps,
             sigmas,
-        } = NoiseSchedule::new(config, num_inference_steps)?;
-        if config.continuous_timesteps && config.prediction_type == PredictionType::VPrediction {
+        } = NoiseSchedule::for_euler(config, num_inference_steps);
+        let ancestral = config.kind == SchedulerKind::EulerAncestralDiscrete;
+        let velocity = config.prediction_type == PredictionType::VPrediction;
+        if config.continuous_timesteps && velocity && !ancestral {
             timesteps = sigmas[..sigmas.len() - 1]
                 .iter()
                 .map(|sigma| 0.25 * sigma.ln())
@@ -36,13 +37,14 @@ impl EulerDiscrete {
             TimestepSpacing::Linspace | TimestepSpacing::Trailing => largest,
             TimestepSpacing::Leading => (largest * largest + 1.0).sqrt(),
         };
-        Ok(Self {
+        Self {
             timesteps,
             sigmas,
+            ancestral,
             prediction_type: config.prediction_type,
             init_noise_sigma,
             original: Vec::new(),
-        })
+        }
     }
 
     /// σ at each step, and where the last step ends.
@@ -68,9 +70,22 @@ impl Scheduler for EulerDiscrete {
         }
     }
 
-    fn step(&mut self, index: usize, model_output: &[f32], sample: &mut [f32]) {
-        let sigma = self.sigmas[index];
-        let dt = self.sigmas[index + 1] - sigma;
+    fn step(
+        &mut self,
+        index: usize,
+        model_output: &[f32],
+        sample: &mut [f32],
+        generator: &mut TorchGenerator,
+    ) {
+        let (sigma, next) = (self.sigmas[index], self.sigmas[index + 1]);
+        // The ancestral step: down to `target`, then noise of size `sigma_up` back to `next`.
+        let (target, sigma_up) = if self.ancestral {
+            let up = (next * next * (sigma * sigma - next * next) / (sigma * sigma)).sqrt();
+            ((next * next - up * up).sqrt(), Some(up))
+        } else {
+            (next, None)
+        };
+        let dt = target - sigma;
         let variance = sigma * sigma + 1.0;
         let c_out = -sigma / variance.sqrt();
         self.original.clear();
@@ -85,6 +100,12 @@ impl Scheduler for EulerDiscrete {
             // 2. The direction away from it, and a step along it.
             let derivative = (*x - original) / sigma;
             *x += derivative * dt;
+        }
+        // 3. Fresh noise.
+        if let Some(sigma_up) = sigma_up {
+            for (x, noise) in sample.iter_mut().zip(generator.randn(model_output.len())) {
+                *x += noise * sigma_up;
+            }
         }
     }
 

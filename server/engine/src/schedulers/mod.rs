@@ -6,18 +6,23 @@
 
 mod beta;
 mod config;
+mod ddim;
+mod dpm_solver;
 mod euler;
 mod sigmas;
 
 use crate::EngineError;
+use crate::rng::TorchGenerator;
 
 pub use beta::beta_quantile;
 pub use config::{
     BetaSchedule, FinalSigma, Interpolation, PredictionType, SchedulerConfig, SchedulerKind,
-    SigmaSpacing, TimestepSpacing,
+    SigmaSpacing, SolverType, TimestepSpacing,
 };
+pub use ddim::Ddim;
+pub use dpm_solver::DpmSolverMultistep;
 pub use euler::EulerDiscrete;
-pub use sigmas::{NoiseSchedule, training_sigmas};
+pub use sigmas::{NoiseSchedule, alphas_cumprod, training_sigmas};
 
 /// One generation's way from noise to image.
 pub trait Scheduler: Send {
@@ -30,8 +35,15 @@ pub trait Scheduler: Send {
     /// Scales the sample for the UNet at step `index`.
     fn scale_model_input(&self, index: usize, sample: &mut [f32]);
 
-    /// Moves `sample` by the UNet's output at step `index`. Steps are taken in order.
-    fn step(&mut self, index: usize, model_output: &[f32], sample: &mut [f32]);
+    /// Moves `sample` by the UNet's output at step `index`. Steps are taken in order; noise that a
+    /// step adds comes from `generator`, which drew the initial noise.
+    fn step(
+        &mut self,
+        index: usize,
+        model_output: &[f32],
+        sample: &mut [f32],
+        generator: &mut TorchGenerator,
+    );
 
     /// The clean sample that the last step's output implied: what a preview shows.
     fn predicted_original(&self) -> Option<&[f32]>;
@@ -51,10 +63,14 @@ impl SchedulerConfig {
     /// # Errors
     /// If the config and the number of steps do not go together.
     pub fn schedule(&self, num_inference_steps: usize) -> Result<Box<dyn Scheduler>, EngineError> {
-        match self.kind {
-            SchedulerKind::EulerDiscrete => {
-                Ok(Box::new(EulerDiscrete::new(self, num_inference_steps)?))
+        Ok(match self.kind {
+            SchedulerKind::EulerDiscrete | SchedulerKind::EulerAncestralDiscrete => {
+                Box::new(EulerDiscrete::new(self, num_inference_steps))
             }
-        }
+            SchedulerKind::Ddim => Box::new(Ddim::new(self, num_inference_steps)?),
+            SchedulerKind::DpmSolverMultistep => {
+                Box::new(DpmSolverMultistep::new(self, num_inference_steps))
+            }
+        })
     }
 }

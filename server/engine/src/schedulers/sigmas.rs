@@ -2,9 +2,9 @@
 
 use super::beta::beta_quantile;
 use super::config::{
-    BetaSchedule, FinalSigma, Interpolation, SchedulerConfig, SigmaSpacing, TimestepSpacing,
+    BetaSchedule, FinalSigma, Interpolation, SchedulerConfig, SchedulerKind, SigmaSpacing,
+    TimestepSpacing,
 };
-use crate::EngineError;
 
 /// The steps of one generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,7 @@ pub fn alphas_cumprod(config: &SchedulerConfig) -> Vec<f32> {
     }
     let mut cumprod = cumulative_product(betas.iter().map(|beta| 1.0 - beta));
     if config.rescale_betas_zero_snr
+        && config.kind != SchedulerKind::Ddim
         && let Some(last) = cumprod.last_mut()
     {
         // Nearly all noise: σ must stay finite.
@@ -63,11 +64,8 @@ pub fn training_sigmas(config: &SchedulerConfig) -> Vec<f32> {
 }
 
 impl NoiseSchedule {
-    /// Lays `num_inference_steps` over the training steps.
-    ///
-    /// # Errors
-    /// If the spacing needs a σ that the config rules out.
-    pub fn new(config: &SchedulerConfig, num_inference_steps: usize) -> Result<Self, EngineError> {
+    /// Lays `num_inference_steps` over the training steps as the Euler schedulers do.
+    pub fn for_euler(config: &SchedulerConfig, num_inference_steps: usize) -> Self {
         let steps = num_inference_steps;
         let mut timesteps: Vec<f64> = base_timesteps(config, steps)
             .into_iter()
@@ -106,11 +104,119 @@ impl NoiseSchedule {
             FinalSigma::Zero => 0.0,
             FinalSigma::SigmaMin => f64::from(training[0]),
         });
-        Ok(Self {
+        Self::rounded(timesteps, sigmas)
+    }
+
+    /// Lays `num_inference_steps` over the training steps as DPM-Solver does: whole timesteps, and
+    /// new spacings of σ over the whole range of training.
+    pub fn for_dpm_solver(config: &SchedulerConfig, num_inference_steps: usize) -> Self {
+        let steps = num_inference_steps;
+        let training = training_sigmas(config);
+        let log_sigmas: Vec<f32> = training.iter().map(|sigma| sigma.ln()).collect();
+        let (mut timesteps, mut sigmas): (Vec<f64>, Vec<f64>);
+        if config.sigma_spacing == SigmaSpacing::FromTimesteps {
+            timesteps = integer_timesteps_for_dpm_solver(config, steps);
+            sigmas = timesteps
+                .iter()
+                .map(|&t| interpolate(t, &training))
+                .collect();
+        } else {
+            let max = config
+                .sigma_max
+                .unwrap_or(f64::from(training[training.len() - 1]));
+            let min = config.sigma_min.unwrap_or(f64::from(training[0]));
+            sigmas = respaced(config.sigma_spacing, max, min, steps);
+            timesteps = sigmas
+                .iter()
+                .map(|&sigma| sigma_to_timestep(sigma, &log_sigmas))
+                .collect();
+            let rounds =
+                config.sigma_spacing == SigmaSpacing::Karras && !config.has_cosine_schedule();
+            for timestep in &mut timesteps {
+                *timestep = if rounds {
+                    timestep.round_ties_even()
+                } else {
+                    timestep.trunc()
+                };
+            }
+        }
+        sigmas.push(match config.final_sigma {
+            FinalSigma::Zero => 0.0,
+            FinalSigma::SigmaMin => f64::from(training[0]),
+        });
+        Self::rounded(timesteps, sigmas)
+    }
+
+    fn rounded(timesteps: Vec<f64>, sigmas: Vec<f64>) -> Self {
+        Self {
             timesteps: timesteps.into_iter().map(|t| t as f32).collect(),
             sigmas: sigmas.into_iter().map(|sigma| sigma as f32).collect(),
-        })
+        }
     }
+}
+
+/// Whole timesteps, as DDIM takes them.
+pub fn integer_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<i64> {
+    let train = config.num_train_timesteps;
+    match config.timestep_spacing {
+        TimestepSpacing::Linspace => linspace_f64(0.0, (train - 1) as f64, steps)
+            .into_iter()
+            .rev()
+            .map(|t| t.round_ties_even() as i64)
+            .collect(),
+        TimestepSpacing::Leading => (0..steps)
+            .rev()
+            .map(|i| (i * (train / steps)) as i64 + config.steps_offset)
+            .collect(),
+        TimestepSpacing::Trailing => descending(train as f64, train as f64 / steps as f64)
+            .map(|t| t.round_ties_even() as i64 - 1)
+            .collect(),
+    }
+}
+
+/// Whole timesteps, as DPM-Solver takes them: one more than asked for is laid out, and the last
+/// left off.
+fn integer_timesteps_for_dpm_solver(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
+    let train = config.num_train_timesteps;
+    let last = train - clipped_timesteps(config);
+    match config.timestep_spacing {
+        TimestepSpacing::Linspace => linspace_f64(0.0, last as f64 - 1.0, steps + 1)
+            .into_iter()
+            .rev()
+            .take(steps)
+            .map(f64::round_ties_even)
+            .collect(),
+        TimestepSpacing::Leading => (1..=steps)
+            .rev()
+            .map(|i| (i * (last / (steps + 1))) as f64 + config.steps_offset as f64)
+            .collect(),
+        TimestepSpacing::Trailing => descending(last as f64, train as f64 / steps as f64)
+            .map(|t| t.round_ties_even() - 1.0)
+            .collect(),
+    }
+}
+
+/// Number of training steps too noisy for `lambda_min_clipped`.
+fn clipped_timesteps(config: &SchedulerConfig) -> usize {
+    let Some(minimum) = config.lambda_min_clipped else {
+        return 0;
+    };
+    alphas_cumprod(config)
+        .into_iter()
+        .filter(|&alpha| {
+            let lambda = alpha.sqrt().ln() - (1.0 - alpha).sqrt().ln();
+            f64::from(lambda) < minimum
+        })
+        .count()
+        .min(config.num_train_timesteps - 1)
+}
+
+/// From `start` down to above zero: as many numbers as numpy's arange counts, with steps taken
+/// from the first difference.
+fn descending(start: f64, step: f64) -> impl Iterator<Item = f64> {
+    let count = (-start / -step).ceil() as usize;
+    let difference = (start - step) - start;
+    (0..count).map(move |i| start + i as f64 * difference)
 }
 
 /// Timesteps before any new spacing of σ.
@@ -132,15 +238,9 @@ fn base_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f32> {
                 .map(|i| (i * ratio) as f32 + config.steps_offset as f32)
                 .collect()
         }
-        TimestepSpacing::Trailing => {
-            let ratio = train as f64 / steps as f64;
-            // The length as numpy's arange counts it, and its steps from the first difference.
-            let count = (-(train as f64) / -ratio).ceil() as usize;
-            let difference = (train as f64 - ratio) - train as f64;
-            (0..count)
-                .map(|i| (train as f64 + i as f64 * difference).round_ties_even() as f32 - 1.0)
-                .collect()
-        }
+        TimestepSpacing::Trailing => descending(train as f64, train as f64 / steps as f64)
+            .map(|t| t.round_ties_even() as f32 - 1.0)
+            .collect(),
     }
 }
 
