@@ -35,3 +35,43 @@ pub fn quantise(value: f32) -> u8 {
 pub fn all_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn values_are_clamped_and_rounded_half_to_even() {
+        let values = [-9.0, -1.0, 0.0, 1.0, 9.0];
+        assert_eq!(values.map(quantise), [0, 0, 128, 255, 255]);
+        // Exactly half way between 2 and 3: to the even one.
+        assert_eq!(quantise(2.0 * (2.5 / 255.0) - 1.0), 2);
+    }
+
+    #[test]
+    fn channels_become_colours() {
+        // One row of two pixels: red −1 and 1, green 1 and −1, blue −1 and −1.
+        let values = [-1.0f32, 1.0, 1.0, -1.0, -1.0, -1.0];
+        let pixels = Tensor::from_slice(&values, (1, 3, 1, 2), &Device::Cpu).expect("a tensor");
+        let image = to_rgb(&pixels).expect("finite");
+        assert_eq!(image.dimensions(), (2, 1));
+        assert_eq!(image.get_pixel(0, 0).0, [0, 255, 0]);
+        assert_eq!(image.get_pixel(1, 0).0, [255, 0, 0]);
+    }
+
+    #[test]
+    fn undefined_pixels_are_an_error() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let pixels = Tensor::full(bad, (1, 3, 2, 2), &Device::Cpu).expect("a tensor");
+            let error = to_rgb(&pixels).expect_err("not an image");
+            assert!(matches!(
+                error,
+                EngineError::NonFinite {
+                    phase: Phase::Decoding
+                }
+            ));
+        }
+    }
+}

@@ -367,3 +367,103 @@ pub fn find_scheduler(name: &str) -> Result<SchedulerKind, EngineError> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text_encoder::TextEncoder;
+    use crate::unet::Unet;
+    use crate::vae::VaeDecoder;
+    use crate::weights::{Weights, survey};
+
+    fn config(text: &str) -> Config {
+        Config::parse(Path::new("config.json"), text).expect("valid JSON")
+    }
+
+    /// Number of weights that a component asks for.
+    fn weights<T>(build: impl Fn(&Weights) -> Result<T, EngineError>) -> usize {
+        let asked = survey(build).expect("a valid config");
+        asked
+            .values()
+            .map(|shape| shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// Numbers of weights as torch counts them in the published SDXL 1.0 base model.
+    #[test]
+    fn the_published_model_has_the_published_number_of_weights() {
+        let unet = UnetConfig::read(&config(
+            r#"{
+                "sample_size": 128, "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20],
+                "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048,
+                "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+                "projection_class_embeddings_input_dim": 2816,
+                "transformer_layers_per_block": [1, 2, 10],
+                "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+                "use_linear_projection": true
+            }"#,
+        ))
+        .expect("supported");
+        assert_eq!(weights(|w| Unet::load(w, &unet)), 2_567_463_684);
+
+        let clip_l = TextEncoderConfig::read(&config(
+            r#"{"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+                "num_attention_heads": 12, "projection_dim": 768}"#,
+        ))
+        .expect("supported");
+        assert_eq!(
+            weights(|w| TextEncoder::load(w, "", &clip_l, false)),
+            123_060_480
+        );
+
+        let clip_g = TextEncoderConfig::read(&config(
+            r#"{"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32,
+                "num_attention_heads": 20, "projection_dim": 1280, "hidden_act": "gelu"}"#,
+        ))
+        .expect("supported");
+        assert_eq!(
+            weights(|w| TextEncoder::load(w, "", &clip_g, true)),
+            694_659_840
+        );
+
+        let vae = VaeConfig::read(&config(
+            r#"{"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2,
+                "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D",
+                                     "DownEncoderBlock2D", "DownEncoderBlock2D"],
+                "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D",
+                                   "UpDecoderBlock2D", "UpDecoderBlock2D"],
+                "scaling_factor": 0.13025}"#,
+        ))
+        .expect("supported");
+        assert_eq!(weights(|w| VaeDecoder::load(w, &vae)), 83_653_863);
+    }
+
+    #[test]
+    fn unsupported_values_name_key_and_value() {
+        let base = r#""addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+                      "projection_class_embeddings_input_dim": 64"#;
+        for (key, value) in [
+            ("class_embed_type", "\"timestep\""),
+            ("num_class_embeds", "10"),
+            ("dual_cross_attention", "true"),
+            ("attention_type", "\"gated\""),
+            ("time_embedding_type", "\"fourier\""),
+            ("resnet_time_scale_shift", "\"ada_group\""),
+            ("mid_block_type", "\"UNetMidBlock2DSimpleCrossAttn\""),
+            ("encoder_hid_dim_type", "\"image_proj\""),
+            ("num_attention_heads", "8"),
+            ("conv_in_kernel", "4"),
+            ("act_fn", "\"tanhshrink\""),
+            ("norm_num_groups", "null"),
+            ("surprise", "1"),
+        ] {
+            let text = format!("{{{base}, \"{key}\": {value}}}");
+            let error = UnetConfig::read(&config(&text)).expect_err(key).to_string();
+            assert!(
+                error.contains(&format!("`{key}` is {value}")),
+                "{key}: {error}"
+            );
+        }
+    }
+}

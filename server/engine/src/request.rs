@@ -133,3 +133,104 @@ fn check_size(field: &'static str, size: u32, multiple: u32) -> Result<(), Engin
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> ModelDescription {
+        ModelDescription {
+            kind: "stable-diffusion-xl-base".into(),
+            default_width: 1024,
+            default_height: 768,
+            size_multiple: 8,
+            parameters: None,
+            stored_dtype: "f16".into(),
+            scheduler: "EulerDiscrete".into(),
+            schedulers: crate::schedulers::names(),
+            max_prompt_tokens: 77,
+        }
+    }
+
+    fn request() -> GenerateRequest {
+        GenerateRequest {
+            prompt: "a cat".into(),
+            ..GenerateRequest::for_model(&model())
+        }
+    }
+
+    /// The field that is refused, and the message.
+    fn refusal(change: impl FnOnce(&mut GenerateRequest)) -> (&'static str, String) {
+        let mut request = request();
+        change(&mut request);
+        match request.validate(&model()) {
+            Err(EngineError::InvalidRequest { field, message }) => (field, message),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_models() {
+        let request = request();
+        assert_eq!((request.width, request.height), (1024, 768));
+        request.validate(&model()).expect("can be run");
+    }
+
+    #[test]
+    fn each_field_is_checked_by_name() {
+        let (field, message) = refusal(|r| r.width = 1001);
+        assert_eq!(field, "width");
+        assert!(message.contains("1000 and 1008"), "{message}");
+        assert_eq!(refusal(|r| r.height = 0).0, "height");
+        assert_eq!(refusal(|r| r.height = 4104).0, "height");
+        assert_eq!(
+            refusal(|r| r.num_inference_steps = 0).0,
+            "num_inference_steps"
+        );
+        assert_eq!(
+            refusal(|r| r.num_inference_steps = 1001).0,
+            "num_inference_steps"
+        );
+        for scale in [f64::NAN, f64::INFINITY, -1.0, 101.0] {
+            assert_eq!(refusal(|r| r.guidance_scale = scale).0, "guidance_scale");
+        }
+        for prompt in ["", " \n\t "] {
+            assert_eq!(refusal(|r| r.prompt = prompt.into()).0, "prompt");
+        }
+        let (field, message) = refusal(|r| r.scheduler = Some("Magic".into()));
+        assert_eq!(field, "scheduler");
+        assert!(
+            message.contains("Magic") && message.contains("EulerDiscrete"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn long_prompts_are_counted_in_characters() {
+        let mut longest = request();
+        longest.prompt = "é".repeat(GenerateRequest::MAX_PROMPT_CHARS);
+        longest.negative_prompt = Some(longest.prompt.clone());
+        longest
+            .validate(&model())
+            .expect("exactly as long as accepted");
+        let longer = "é".repeat(GenerateRequest::MAX_PROMPT_CHARS + 1);
+        assert_eq!(refusal(|r| r.prompt = longer.clone()).0, "prompt");
+        assert_eq!(
+            refusal(|r| r.negative_prompt = Some(longer)).0,
+            "negative_prompt"
+        );
+    }
+
+    #[test]
+    fn schedulers_go_by_short_and_by_full_name() {
+        for name in [
+            "DPMSolverMultistep",
+            "DDIMScheduler",
+            "EulerAncestralDiscrete",
+        ] {
+            let mut request = request();
+            request.scheduler = Some(name.into());
+            request.validate(&model()).expect("known");
+        }
+    }
+}

@@ -172,7 +172,8 @@ impl TextEncoder {
         })
     }
 
-    fn load(
+    /// Reads the tensors; those of the transformer lie under `prefix`.
+    pub(crate) fn load(
         weights: &Weights,
         prefix: &str,
         config: &TextEncoderConfig,

@@ -88,6 +88,15 @@ impl WeightFiles {
         })
     }
 
+    /// No files at all.
+    pub fn none() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+        }
+    }
+
     /// The component's folder.
     pub fn folder(&self) -> &Path {
         &self.folder

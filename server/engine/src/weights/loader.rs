@@ -1,7 +1,7 @@
 //! Building a component from its tensors, with an account of each.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
@@ -29,6 +29,7 @@ struct Shared {
 #[derive(Default)]
 struct Account {
     used: BTreeSet<String>,
+    asked: BTreeMap<String, Vec<usize>>,
     missing: Vec<String>,
     misshapen: Vec<String>,
 }
@@ -47,24 +48,38 @@ pub fn load_component<T>(
     build: impl Fn(&Weights) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
     let files = Rc::new(files);
-    let open = |checking| {
-        let shared = Rc::new(Shared {
-            files: Rc::clone(&files),
-            checking,
-            account: RefCell::default(),
-        });
-        Weights {
-            prefix: root.to_string(),
-            shared,
-        }
-    };
+    let open = |checking| Weights::open(&files, root, checking);
     let check = open(true);
     build(&check)?;
     check.settle()?;
     build(&open(false))
 }
 
+/// Names and shapes of all tensors that `build` asks for, without any file.
+///
+/// # Errors
+/// Whatever `build` reports.
+pub fn survey<T>(
+    build: impl Fn(&Weights) -> Result<T, EngineError>,
+) -> Result<BTreeMap<String, Vec<usize>>, EngineError> {
+    let weights = Weights::open(&Rc::new(WeightFiles::none()), "", true);
+    build(&weights)?;
+    let account = weights.shared.account.take();
+    Ok(account.asked)
+}
+
 impl Weights {
+    fn open(files: &Rc<WeightFiles>, root: &str, checking: bool) -> Self {
+        Self {
+            prefix: root.to_string(),
+            shared: Rc::new(Shared {
+                files: Rc::clone(files),
+                checking,
+                account: RefCell::default(),
+            }),
+        }
+    }
+
     /// The place `name` below this one.
     pub fn at(&self, name: impl std::fmt::Display) -> Self {
         let prefix = if self.prefix.is_empty() {
@@ -110,6 +125,7 @@ impl Weights {
         let stand_in = || -> Result<Tensor, EngineError> {
             Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
         };
+        account.asked.insert(full_name(names[0]), shape.to_vec());
         let Some((name, stored)) = found else {
             account.missing.push(full_name(names[0]));
             return stand_in();

@@ -8,4 +8,4 @@ mod files;
 mod loader;
 
 pub use files::{StoredTensor, WeightFiles, WeightSummary};
-pub use loader::{Weights, load_component};
+pub use loader::{Weights, load_component, survey};
