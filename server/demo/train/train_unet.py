@@ -12,6 +12,7 @@ import random
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
@@ -94,27 +95,35 @@ def weights(alpha, steps, gamma=5.0):
     return torch.minimum(snr, torch.tensor(gamma)) / snr
 
 
-def main():
-    """Train to the time budget; keep `unet.pt` (resumable) fresh."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--work", required=True, help="folder for checkpoints")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
+def start_quiet(unet):
+    """Zero the last layer of every residual branch and of the UNet, so that training starts from silence."""
+    for name, part in unet.named_modules():
+        if name.endswith((".conv2", ".proj_out")) or name == "conv_out":
+            torch.nn.init.zeros_(part.weight)
+            torch.nn.init.zeros_(part.bias)
+
+
+def spread_steps(count):
+    """Random timesteps, one from each of `count` equal parts of the schedule."""
+    return ((torch.arange(count) + torch.rand(count)) * (1000 / count)).long().clamp(max=999)
+
+
+def train(rank, args):
+    """One process's part: its share of each batch; gradients are averaged between processes every step."""
+    torch.set_num_threads(1)
+    if args.processes > 1:
+        dist.init_process_group("gloo", init_method=f"file://{args.meeting}", rank=rank, world_size=args.processes)
     encoders = Encoders(args.work)
     encoders.load_state_dict(torch.load(os.path.join(args.work, "text.pt"), weights_only=False)["average"])
     encoders.eval().requires_grad_(False)
+    torch.manual_seed(args.seed)
     unet = UNet2DConditionModel(**unet_config())
+    start_quiet(unet)
     average = Average(unet, 0.999)
     fastconv.use(unet)
     unet.set_attn_processor(AttnProcessor())
-    optimiser = torch.optim.AdamW(unet.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    parameters = list(unet.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01)
     step, used, checkpoint = 0, 0.0, os.path.join(args.work, "unet.pt")
     if os.path.exists(checkpoint):
         state = torch.load(checkpoint, weights_only=False)
@@ -122,22 +131,22 @@ def main():
         average.module.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, used, average.updates = state["step"], state["seconds"], state["step"]
-        rng.seed(f"{args.seed} {step}")
-        torch.manual_seed(args.seed + step)
+    rng = random.Random(f"{args.seed} {rank} {step}")
+    torch.manual_seed(rng.getrandbits(32))
     alpha = alphas()
     clock, log = Clock(args.minutes, used), Log(os.path.join(args.work, "log.csv"), "unet")
-    losses, saved = [], clock.seconds()
+    losses, saved, share = [], clock.seconds(), clock.share()
 
     def save():
         save_atomically(dict(model=unet.state_dict(), average=average.module.state_dict(),
                              optimiser=optimiser.state_dict(), step=step, seconds=clock.seconds()), checkpoint)
 
-    while not clock.done():
+    while share < 1.0:
         found, latents = scenes_and_latents(rng, args.batch)
-        rate = learning_rate(args.rate, clock.share(), step, warmup=200)
+        rate = learning_rate(args.rate, share, step, warmup=200)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        steps = torch.randint(0, 1000, (len(found),))
+        steps = spread_steps(len(found))
         noisy, noise = noised(latents, steps, alpha)
         with torch.autocast("cpu", torch.bfloat16):
             hidden, pooled, times = conditions(rng, encoders, found)
@@ -146,18 +155,48 @@ def main():
         loss = (weights(alpha, steps) * errors).mean()
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        share = clock.share()
+        if args.processes > 1:
+            # One message a step: the gradients and, from the first process, the elapsed share of the budget.
+            extra = torch.tensor([share * args.processes if rank == 0 else 0.0])
+            flat = torch.cat([*(p.grad.flatten() for p in parameters), extra])
+            dist.all_reduce(flat)
+            flat /= args.processes
+            for p, part in zip(parameters, flat[:-1].split([p.numel() for p in parameters])):
+                p.grad.copy_(part.view_as(p))
+            share = flat[-1].item()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        step += 1
+        if rank > 0:
+            continue
         average.update(unet)
         losses.append(errors.mean().item())
-        step += 1
         if step % 100 == 0:
             log.row(step, clock.seconds(), rate, float(np.mean(losses[-100:])))
         if clock.seconds() - saved > 120:
             saved = clock.seconds()
             save()
-    save()
-    log.row(step, clock.seconds(), 0.0, float(np.mean(losses[-100:])), "end")
+    if rank == 0:
+        save()
+        log.row(step, clock.seconds(), 0.0, float(np.mean(losses[-100:])), "end")
+
+
+def main():
+    """Train to the time budget; keep `unet.pt` (resumable) fresh."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=24, help="pictures a step in each process")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--processes", type=int, default=2, help="one thread each; steps wait less than threads do on a busy machine")
+    parser.add_argument("--work", required=True, help="folder for checkpoints")
+    args = parser.parse_args()
+    args.meeting = os.path.abspath(os.path.join(args.work, f"meeting-{os.getpid()}"))
+    if args.processes > 1:
+        torch.multiprocessing.spawn(train, (args,), nprocs=args.processes)
+    else:
+        train(0, args)
 
 
 if __name__ == "__main__":
