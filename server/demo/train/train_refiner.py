@@ -32,9 +32,9 @@ def config():
         out_channels=4,
         down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
         up_block_types=["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-        block_out_channels=(32, 32, 32, 32),
+        block_out_channels=(32, 48, 64, 64),
         layers_per_block=1,
-        attention_head_dim=(1, 1, 1, 1),
+        attention_head_dim=(1, 2, 2, 2),  # the number of heads, as in SDXL's own file
         transformer_layers_per_block=1,
         cross_attention_dim=HIDDEN,
         use_linear_projection=True,
@@ -61,6 +61,7 @@ def main():
     encoders.load_state_dict(torch.load(os.path.join(args.work, "text.pt"), weights_only=False)["average"])
     two = encoders.two.eval().requires_grad_(False)
     unet = UNet2DConditionModel(**config())
+    train_unet.start_quiet(unet)
     average = Average(unet, 0.998)
     fastconv.use(unet)
     unet.set_attn_processor(AttnProcessor())
@@ -68,6 +69,11 @@ def main():
     alpha = train_unet.alphas()
     clock, log = Clock(args.minutes), Log(os.path.join(args.work, "log.csv"), "refiner")
     losses, step = [], 0
+
+    def save():
+        log.row(step, clock.seconds(), rate, float(np.mean(losses[-200:])))
+        save_atomically(dict(average=average.module.state_dict(), step=step), os.path.join(args.work, "refiner.pt"))
+
     while not clock.done():
         found, latents = train_unet.scenes_and_latents(rng, args.batch)
         texts, times = [], []
@@ -98,9 +104,9 @@ def main():
         average.update(unet)
         losses.append(errors.mean().item())
         step += 1
-        if step % 200 == 0 or clock.done():
-            log.row(step, clock.seconds(), rate, float(np.mean(losses[-200:])))
-            save_atomically(dict(average=average.module.state_dict(), step=step), os.path.join(args.work, "refiner.pt"))
+        if step % 200 == 0:
+            save()
+    save()
 
 
 if __name__ == "__main__":
