@@ -12,8 +12,9 @@ fixtures/clip_tokens.json         prompts and their ids by SDXL's two tokenizers
 fixtures/randn.safetensors        torch.randn streams; compared bit for bit
 fixtures/schedules.{json,safetensors}  timesteps, sigmas and Euler steps; relative 1e-5
 fixtures/models/*                 pipelines as save_pretrained writes them
-fixtures/numbers/*.safetensors    ids, hidden states, pooled, one UNet forward, one VAE decode;
-                                  largest difference 2e-4 of the largest value
+fixtures/numbers/*.safetensors    ids, hidden states, pooled, one UNet forward with its parts, one VAE
+                                  decode; largest difference 5e-6 of the largest value, and for the
+                                  UNet's parts ten times torch's own distance from f64
 fixtures/images.json, images/*    requests and their PNGs; mean 0.5/255, max 3/255
 fixtures/sensitivity.json         how far each mistake in parity_sensitivity.py moves a picture
 """
@@ -279,6 +280,26 @@ def build_models(merges: list[str], scratch: Path) -> dict[str, dict]:
     }
 
 
+def unet_parts(unet, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What each part of the UNet gives in one forward pass, and its output."""
+    parts = {}
+    keep = lambda key: lambda _m, _i, out: parts.__setitem__(key, out[0] if isinstance(out, tuple) else out)  # noqa: E731
+    watched = {key: getattr(unet, key) for key in ("time_embedding", "add_embedding", "conv_in", "mid_block")}
+    watched |= {f"down_blocks.{i}": block for i, block in enumerate(unet.down_blocks)}
+    watched |= {f"up_blocks.{i}": block for i, block in enumerate(unet.up_blocks)}
+    handles = [module.register_forward_hook(keep(key)) for key, module in watched.items()]
+    parts["output"] = unet(
+        inputs["sample"],
+        inputs["timestep"][0],
+        encoder_hidden_states=inputs["encoder_hidden_states"],
+        timestep_cond=inputs.get("timestep_cond"),
+        added_cond_kwargs={key: inputs[key] for key in ("text_embeds", "time_ids")},
+    ).sample
+    for handle in handles:
+        handle.remove()
+    return parts
+
+
 def record_numbers(name: str, pipe) -> None:
     """Ids, hidden states, pooled, prompt embeddings, one UNet forward with its parts, one decode."""
     tensors = {}
@@ -306,28 +327,19 @@ def record_numbers(name: str, pipe) -> None:
     channels = pipe.unet.config.in_channels
     sample = torch.randn(2, channels, 6, 10, generator=generator)
     time_ids = torch.tensor([[80.0, 112.0, 0.0, 8.0, 96.0, 64.0], [72.0, 56.0, 16.0, 0.0, 80.0, 112.0]])
-    parts = {}
-    keep = lambda key: lambda _m, _i, out: parts.__setitem__(key, out[0] if isinstance(out, tuple) else out)  # noqa: E731
-    watched = {"time_embedding": pipe.unet.time_embedding, "add_embedding": pipe.unet.add_embedding}
-    watched |= {"conv_in": pipe.unet.conv_in, "mid_block": pipe.unet.mid_block}
-    watched |= {f"down_blocks.{i}": block for i, block in enumerate(pipe.unet.down_blocks)}
-    watched |= {f"up_blocks.{i}": block for i, block in enumerate(pipe.unet.up_blocks)}
-    handles = [module.register_forward_hook(keep(key)) for key, module in watched.items()]
-    embeds, pooled = tensors["hidden_1"][:2], tensors["pooled"][:2]
-    embeds = torch.cat([embeds, tensors["hidden_2"][:2]], dim=-1)
-    condition = {}
+    embeds = torch.cat([tensors["hidden_1"][:2], tensors["hidden_2"][:2]], dim=-1)
+    inputs = {"sample": sample, "timestep": torch.tensor([601.25]), "time_ids": time_ids}
+    inputs |= {"encoder_hidden_states": embeds, "text_embeds": tensors["pooled"][:2]}
     if (dim := pipe.unet.config.time_cond_proj_dim) is not None:
-        condition["timestep_cond"] = pipe.get_guidance_scale_embedding(torch.tensor([6.5, 6.5]), embedding_dim=dim)
-        tensors["unet/timestep_cond"] = condition["timestep_cond"]
-    tensors["unet/output"] = pipe.unet(
-        sample, torch.tensor(601.25), encoder_hidden_states=embeds,
-        added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}, **condition,
-    ).sample
-    for handle in handles:
-        handle.remove()
-    tensors |= {"unet/sample": sample, "unet/timestep": torch.tensor([601.25]), "unet/time_ids": time_ids}
-    tensors |= {"unet/encoder_hidden_states": embeds, "unet/text_embeds": pooled}
-    tensors |= {f"unet/{key}": value for key, value in parts.items()}
+        inputs["timestep_cond"] = pipe.get_guidance_scale_embedding(torch.tensor([6.5, 6.5]), embedding_dim=dim)
+    parts = unet_parts(pipe.unet, inputs)
+    exact = unet_parts(pipe.unet.to(torch.float64), {key: value.double() for key, value in inputs.items()})
+    pipe.unet.to(torch.float32)
+    for key, value in parts.items():
+        tensors[f"unet/{key}"] = value
+        # How far torch's own f32 rounding is from f64, of the largest value: the test's yardstick.
+        tensors[f"rounding/{key}"] = (value - exact[key]).abs().max().float() / value.abs().max()
+    tensors |= {f"unet/{key}": value for key, value in inputs.items()}
 
     latents = torch.randn(1, pipe.vae.config.latent_channels, 4, 5, generator=generator) * 8
     tensors["vae/latents"] = latents  # as the decoder takes them: already unscaled

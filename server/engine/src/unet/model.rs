@@ -202,6 +202,20 @@ impl Unet {
         timestep: f32,
         conditioning: &Conditioning,
     ) -> Result<Tensor> {
+        self.forward_observed(sample, timestep, conditioning, &mut |_, _| {})
+    }
+
+    /// As [`Unet::forward`]; `observe` sees what each part gives, by diffusers' name of the part.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward_observed(
+        &self,
+        sample: &Tensor,
+        timestep: f32,
+        conditioning: &Conditioning,
+        observe: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<Tensor> {
         if sample.dim(0)? != conditioning.batch {
             candle_core::bail!("sample and conditioning differ in batch");
         }
@@ -222,6 +236,8 @@ impl Unet {
         let time = self
             .time_embedding
             .forward(&time, conditioning.guidance.as_ref())?;
+        observe("time_embedding", &time);
+        observe("add_embedding", &conditioning.added);
         let mut time = conditioning.added.broadcast_add(&time)?;
         if let Some(activation) = self.config.time_embedding_activation {
             time = activation.forward(&time)?;
@@ -231,20 +247,24 @@ impl Unet {
 
         // 2. In: (b, 4, h, w) → (b, c, h, w).
         let mut hidden = self.conv_in.forward(&sample)?;
+        observe("conv_in", &hidden);
 
         // 3. Down, keeping each output.
         let mut text = conditioning.text.iter();
         let mut skips = vec![hidden.clone()];
-        for block in &self.down_blocks {
+        for (at, block) in self.down_blocks.iter().enumerate() {
             hidden = block.forward(hidden, &time, &mut text, &mut skips)?;
+            observe(&format!("down_blocks.{at}"), &hidden);
         }
         // 4. Middle.
         if let Some(block) = &self.mid_block {
             hidden = block.forward(&hidden, &time, &mut text)?;
+            observe("mid_block", &hidden);
         }
         // 5. Up, taking them back.
-        for block in &self.up_blocks {
+        for (at, block) in self.up_blocks.iter().enumerate() {
             hidden = block.forward(hidden, &time, &mut text, &mut skips)?;
+            observe(&format!("up_blocks.{at}"), &hidden);
         }
         // 6. Out: (b, c, h, w) → (b, 4, h, w).
         let hidden = self
