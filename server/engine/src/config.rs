@@ -110,6 +110,19 @@ impl Config {
         )
     }
 
+    /// Checks the class that the config says it describes, if it does.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] naming another class.
+    pub fn expect_class(&self, class: &str) -> Result<(), EngineError> {
+        match self.get("_class_name") {
+            Some(value) if value != class => {
+                Err(self.unsupported("_class_name", &format!("SDXL's is {class}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A whole number of at least one.
     ///
     /// # Errors
@@ -310,7 +323,8 @@ impl Config {
     }
 }
 
-/// Python's `Infinity`, `-Infinity` and `NaN`, outside of strings, as null.
+/// Python's `Infinity` and `-Infinity`, outside of strings, as null. Its `NaN` stays what it is, an
+/// error: no setting means that.
 fn without_infinities(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     // Every second piece between quotes is a string, but for escaped quotes.
@@ -319,10 +333,8 @@ fn without_infinities(text: &str) -> String {
         if in_string {
             out.push_str(piece);
         } else {
-            let piece = piece
-                .replace("-Infinity", "null")
-                .replace("Infinity", "null");
-            out.push_str(&piece.replace("NaN", "null"));
+            let piece = piece.replace("-Infinity", "null");
+            out.push_str(&piece.replace("Infinity", "null"));
         }
         let backslashes = piece
             .strip_suffix('"')
@@ -380,7 +392,7 @@ mod tests {
 
     #[test]
     fn pythons_infinities_mean_no_value() {
-        let text = r#"{"limit": -Infinity, "name": "Infinity \" NaN", "other": NaN}"#;
+        let text = r#"{"limit": -Infinity, "name": "Infinity \" NaN", "other": Infinity}"#;
         let config = config(text);
         assert_eq!(config.optional_number("limit").expect("null"), None);
         assert_eq!(config.text("name", "").expect("a text"), "Infinity \" NaN");

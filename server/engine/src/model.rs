@@ -361,7 +361,8 @@ pub fn find_scheduler(name: &str) -> Result<SchedulerKind, EngineError> {
         EngineError::invalid(
             "scheduler",
             format!(
-                "`{name}` is not known; choose one of {}",
+                "`{}` is not known; choose one of {}",
+                name.escape_debug(),
                 schedulers::names().join(", ")
             ),
         )

@@ -259,12 +259,11 @@ impl SpecialTokens {
             content("pad_token"),
         );
         let mut loose: Vec<AddedToken> = Vec::new();
-        for mut token in named.into_values() {
-            let known = added
-                .values()
-                .chain(&loose)
-                .any(|known| known.content == token.content);
-            if !known {
+        // All of them, in transformers' order: of two that differ only in their flags, as a mark and
+        // the same mark as padding often do, the later one counts.
+        for key in ["bos_token", "eos_token", "unk_token", "pad_token"] {
+            let mut token = named[key].clone();
+            if !added.values().any(|known| known.content == token.content) {
                 token.special = true;
                 loose.push(token);
             }
@@ -345,6 +344,12 @@ fn vocabulary_of_files(folder: &Path) -> Result<Vocabulary, EngineError> {
         .collect::<Option<_>>()
         .ok_or_else(|| EngineError::model(&vocab_path, "maps tokens to something not a number"))?;
     let merges_path = folder.join("merges.txt");
+    if !merges_path.is_file() {
+        return Err(EngineError::model(
+            merges_path,
+            "is missing; a tokenizer needs vocab.json and merges.txt, or tokenizer.json",
+        ));
+    }
     let text = std::fs::read_to_string(&merges_path)
         .map_err(|error| EngineError::model(&merges_path, format!("cannot be read: {error}")))?;
     let merges = text

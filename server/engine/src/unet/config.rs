@@ -141,6 +141,7 @@ impl UnetConfig {
     /// # Errors
     /// [`EngineError::Model`] naming file, key and value of what is not supported.
     pub fn read(config: &Config) -> Result<Self, EngineError> {
+        config.expect_class("UNet2DConditionModel")?;
         let down_types = config.texts(
             "down_block_types",
             &[

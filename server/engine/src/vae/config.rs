@@ -40,6 +40,7 @@ impl VaeConfig {
     /// # Errors
     /// [`EngineError::Model`] naming file, key and value of what is not supported.
     pub fn read(config: &Config) -> Result<Self, EngineError> {
+        config.expect_class("AutoencoderKL")?;
         let block_out_channels = config.sizes("block_out_channels", &[64])?;
         let count = block_out_channels.len();
         for (key, kind) in [

@@ -128,7 +128,10 @@ fn unet(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
     let recorded = |part: &str| numbers.tensor(&format!("unet/{part}"));
     let tolerance = |part: &str| {
         let rounding = numbers.values(&format!("rounding/{part}"))[0];
-        assert!(rounding < 1e-4, "{name}: {part} is too sharp to compare: {rounding}");
+        assert!(
+            rounding < 5e-4,
+            "{name}: {part} is too sharp to compare: {rounding}"
+        );
         (ROUNDINGS * rounding).max(TOLERANCE)
     };
     let timestep = numbers.values("unet/timestep")[0];

@@ -238,6 +238,7 @@ fn configs_that_are_no_json_are_named() {
         for text in ["", "{", "[1, 2]", "\u{0}\u{1}", "{\"a\": NaN}"] {
             let copy = Copy::of("tiny-base");
             fs::write(copy.file(file), text).expect("written");
+            println!("{file} {text:?}");
             refused(copy.path(), &[name]);
         }
         let copy = Copy::of("tiny-base");
@@ -266,13 +267,18 @@ fn wrong_components_are_named() {
     for (file, class) in [
         ("unet/config.json", "UNet3DConditionModel"),
         ("vae/config.json", "VQModel"),
-        ("scheduler/scheduler_config.json", "NoSuchScheduler"),
     ] {
         refused(
             changed(file, json!({"_class_name": class})).path(),
             &[class],
         );
     }
+    // The index decides which class reads the scheduler's config, as in diffusers; without it the
+    // config's own class counts.
+    let copy = changed("model_index.json", json!({"scheduler": null}));
+    let class = json!({"_class_name": "NoSuchScheduler"});
+    copy.set("scheduler/scheduler_config.json", &class);
+    refused(copy.path(), &["NoSuchScheduler"]);
     // An encoder of another kind under the right name.
     let copy = Copy::of("tiny-base");
     fs::remove_dir_all(copy.file("text_encoder")).expect("removed");
@@ -280,7 +286,7 @@ fn wrong_components_are_named() {
         &model("tiny-base").join("text_encoder_2"),
         &copy.file("text_encoder"),
     );
-    refused(copy.path(), &["text_encoder"]);
+    refused(copy.path(), &["text encoder"]);
 }
 
 #[test]

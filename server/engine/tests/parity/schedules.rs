@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use atelier_engine::config::Config;
+use atelier_engine::rng::TorchGenerator;
 use atelier_engine::schedulers::{EulerDiscrete, Scheduler, SchedulerConfig};
 
 use crate::fixtures::{Numbers, json, relative_error_of};
@@ -33,8 +34,7 @@ fn timesteps_and_sigmas() {
         for steps in steps {
             let steps = steps.as_u64().expect("a count") as usize;
             let case = format!("{name}/{steps}");
-            let scheduler =
-                EulerDiscrete::new(&config, steps).unwrap_or_else(|e| panic!("{case}: {e}"));
+            let scheduler = EulerDiscrete::new(&config, steps);
             let timesteps = numbers.values(&format!("{case}/timesteps"));
             let sigmas = numbers.values(&format!("{case}/sigmas"));
             let init = numbers.values(&format!("{case}/init_noise_sigma"));
@@ -77,6 +77,7 @@ fn euler_steps() {
         let name = entry["name"].as_str().expect("a name");
         let mut scheduler = config(&entry["config"]).schedule(3).expect("a schedule");
         let mut sample = numbers.values(&format!("{name}/step/sample"));
+        let mut generator = TorchGenerator::new(0); // Euler draws nothing from it
         let mut worst = 0f32;
         for index in 0..scheduler.timesteps().len() {
             let recorded = |part: &str| numbers.values(&format!("{name}/step/{index}/{part}"));
@@ -84,7 +85,7 @@ fn euler_steps() {
             scheduler.scale_model_input(index, &mut scaled);
             worst = worst.max(relative_error_of(name, &scaled, &recorded("scaled")));
             // The step's own error, not what was carried along: start from the recorded sample.
-            scheduler.step(index, &recorded("output"), &mut sample);
+            scheduler.step(index, &recorded("output"), &mut sample, &mut generator);
             let want = recorded("sample");
             worst = worst.max(relative_error_of(name, &sample, &want));
             sample = want;
