@@ -218,6 +218,11 @@ impl Application {
         &self.services
     }
 
+    /// The whole site, for whoever sends requests from inside (tests).
+    pub fn router(&self) -> axum::Router {
+        self.router.clone()
+    }
+
     /// Says on standard output what a person needs to begin.
     pub fn announce(&self) {
         println!("{}", self.services.devices.decision());

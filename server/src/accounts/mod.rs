@@ -223,7 +223,7 @@ impl AccountService {
     ) -> Result<(), ServerError> {
         let tried = store::reserve_try(&self.db, subjects, name, &client.address, now_ms()).await?;
         tried.map_err(|wait_ms| {
-            let seconds = u32::try_from(wait_ms.div_euclid(1000) + 1).unwrap_or(u32::MAX);
+            let seconds = u32::try_from((wait_ms + 999) / 1000).unwrap_or(u32::MAX);
             AppError::TooMany {
                 message: format!("Too many wrong tries. Try again in {seconds} s."),
                 retry_after_s: seconds,

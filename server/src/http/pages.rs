@@ -9,9 +9,9 @@ use atelier_app::{App, shell};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, RETRY_AFTER};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use leptos::config::LeptosOptions;
@@ -23,6 +23,9 @@ use tower_http::services::ServeDir;
 
 /// Where server functions live; the same words as in `.cargo/config.toml`.
 const SERVER_FUNCTIONS: &str = "/app/";
+
+/// The header by which leptos tells wasm to go elsewhere.
+const MARKED_FOR_WASM: &str = "serverfnredirect";
 
 /// What leptos needs to know about the built interface.
 pub(super) fn options(config: &ServeConfig) -> LeptosOptions {
@@ -63,6 +66,7 @@ pub(super) fn routes(routes: Router<AppState>, state: &AppState) -> Router<AppSt
         .leptos_routes_with_context(state, generate_route_list(App), context, page)
         .fallback(files)
         .layer(from_fn(give_server_functions_their_status))
+        .layer(from_fn(redirect_whoever_asks))
         .layer(from_fn_with_state(state.clone(), identify));
     pages.merge(routes)
 }
@@ -121,6 +125,20 @@ where
     otherwise(Request::from_parts(parts, body)).await
 }
 
+/// Leptos marks a page's redirect for wasm unless the request says that it accepts HTML. A page is
+/// not asked for by wasm: whoever asks without saying so (`curl`, a link checker) is sent on too.
+async fn redirect_whoever_asks(request: Request, next: Next) -> Response {
+    let is_page = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut response = next.run(request).await;
+    if is_page && response.headers().contains_key(LOCATION) {
+        response.headers_mut().remove(MARKED_FOR_WASM);
+        if !response.status().is_redirection() {
+            *response.status_mut() = StatusCode::FOUND;
+        }
+    }
+    response
+}
+
 /// Leptos answers every error of a server function with 500. The body says which class of error it
 /// was, and so should the status: proxies, logs and rate limiters read nothing else.
 async fn give_server_functions_their_status(request: Request, next: Next) -> Response {
@@ -134,12 +152,11 @@ async fn give_server_functions_their_status(request: Request, next: Next) -> Res
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     if let Ok(error) = serde_json::from_slice::<AppError>(&bytes) {
-        let problem = problem::Problem::from(error.clone()).into_response();
         parts.status = problem::status_of(&error);
-        for name in [axum::http::header::RETRY_AFTER] {
-            if let Some(value) = problem.headers().get(&name) {
-                parts.headers.insert(name, value.clone());
-            }
+        if let Some(seconds) = problem::retry_after_s(&error) {
+            parts
+                .headers
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
     }
     Response::from_parts(parts, Body::from(bytes))

@@ -2,13 +2,16 @@
 //! nowhere else.
 
 use atelier_app::error::AppError;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError};
 use serde::de::DeserializeOwned;
+use std::error::Error;
+use tower_http::timeout::TimeoutError;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -26,6 +29,15 @@ pub fn status_of(error: &AppError) -> StatusCode {
         AppError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         AppError::Transport(_) => StatusCode::BAD_REQUEST,
         AppError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// When trying again makes sense, in seconds, where the class of answer says so.
+pub fn retry_after_s(error: &AppError) -> Option<u32> {
+    match error {
+        AppError::TooMany { retry_after_s, .. } => Some(*retry_after_s),
+        AppError::Unavailable { .. } => Some(UNAVAILABLE_RETRY_S),
+        _ => None,
     }
 }
 
@@ -91,12 +103,11 @@ impl From<AppError> for Problem {
             AppError::Forbidden => "Your role does not allow this.".to_owned(),
             other => other.to_string(),
         };
-        let (field, reference, retry_after_s) = match error {
-            AppError::Invalid { field, .. } => (Some(field), None, None),
-            AppError::TooMany { retry_after_s, .. } => (None, None, Some(retry_after_s)),
-            AppError::Unavailable { .. } => (None, None, Some(UNAVAILABLE_RETRY_S)),
-            AppError::Internal { reference } => (None, Some(reference), None),
-            _ => (None, None, None),
+        let retry_after_s = retry_after_s(&error);
+        let (field, reference) = match error {
+            AppError::Invalid { field, .. } => (Some(field), None),
+            AppError::Internal { reference } => (None, Some(reference)),
+            _ => (None, None),
         };
         Self {
             status,
@@ -173,7 +184,7 @@ pub struct ApiJson<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     type Rejection = Response;
 
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Response> {
+    async fn from_request(request: Request<Body>, _state: &S) -> Result<Self, Response> {
         let is_json = request
             .headers()
             .get(CONTENT_TYPE)
@@ -189,25 +200,49 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
         if !is_json {
             return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into_response());
         }
-        let bytes = axum::body::Bytes::from_request(request, state)
+        let bytes = read(request.into_body())
             .await
-            .map_err(|rejection| Problem::of_status(rejection.status()).into_response())?;
+            .map_err(IntoResponse::into_response)?;
         parse_json(&bytes)
             .map(Self)
             .map_err(|error| Problem::from(error).into_response())
     }
 }
 
+/// Reads a body to its end. The layers that limit its size and its time end it with an error of
+/// theirs, wrapped by those around them.
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    let error = match body.collect().await {
+        Ok(body) => return Ok(body.to_bytes()),
+        Err(error) => error,
+    };
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    let mut status = StatusCode::BAD_REQUEST;
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            status = StatusCode::PAYLOAD_TOO_LARGE;
+        } else if error.is::<TimeoutError>() {
+            status = StatusCode::REQUEST_TIMEOUT;
+        }
+        cause = error.source();
+    }
+    Err(Problem::of_status(status))
+}
+
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {
+    // serde would take an array for a list of the fields.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(AppError::invalid("body", "The body must be a JSON object."));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.inner();
         match cause.classify() {
             serde_json::error::Category::Data if path != "." => {
-                AppError::invalid(path, cause.to_string())
+                AppError::invalid(path, plain_words(cause))
             }
-            serde_json::error::Category::Data => AppError::invalid("body", cause.to_string()),
+            serde_json::error::Category::Data => AppError::invalid("body", plain_words(cause)),
             _ => AppError::invalid("body", format!("The body is not valid JSON: {cause}.")),
         }
     })?;
@@ -215,4 +250,22 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {
         AppError::invalid("body", format!("The body is not valid JSON: {error}."))
     })?;
     Ok(value)
+}
+
+/// What serde says about a value, without Rust's names for numbers and without a place in the
+/// text: the field is named beside it.
+fn plain_words(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let words = words
+        .rsplit_once(" at line ")
+        .map_or(words.as_str(), |(words, _)| words);
+    let mut plain = words.to_owned();
+    for (rust, word) in [
+        ("u32", "a whole number"),
+        ("u64", "a whole number"),
+        ("f64", "a number"),
+    ] {
+        plain = plain.replace(&format!("expected {rust}"), &format!("expected {word}"));
+    }
+    format!("This cannot be used: {plain}.")
 }

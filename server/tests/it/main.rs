@@ -1,0 +1,7 @@
+//! The server through its own front doors: one test binary, the real application, personas.
+
+mod accounts;
+mod command_line;
+mod front_door;
+mod test_app;
+mod tokens;
