@@ -417,7 +417,8 @@ pub async fn touch_token(db: &Db, hash: &SecretHash, user: UserId, now: i64) -> 
 
 /// The tokens of a user that are not revoked, newest first.
 pub async fn list_tokens(db: &Db, user: UserId) -> Result<Vec<TokenSummary>, Error> {
-    let rows: Vec<(i64, String, String, i64, Option<i64>, Option<i64>)> = sqlx::query_as(
+    type Row = (i64, String, String, i64, Option<i64>, Option<i64>);
+    let rows: Vec<Row> = sqlx::query_as(
         "select id, name, prefix, created_at, expires_at, last_used_at from api_token
          where user_id = ? and revoked_at is null order by id desc",
     )
