@@ -1,6 +1,6 @@
 //! Setting up, signing in and out, passwords, sessions, and who may not.
 
-use crate::test_app::{PASSWORD, TestApp};
+use crate::personas::{PASSWORD, TestApp};
 use atelier_app::account::Role;
 use atelier_app::backend::{Accounts as _, Admin as _, Client, SessionSecret};
 use atelier_app::error::AppError;
@@ -259,7 +259,7 @@ async fn an_unknown_name_and_a_wrong_password_look_the_same() {
         "update sign_in_failure set failures = 10, last_at = cast(unixepoch('subsec') * 1000 as integer)",
     )
     .await;
-    let without_digits = |answer: crate::test_app::Answer| {
+    let without_digits = |answer: crate::personas::Answer| {
         let text = answer.text();
         (
             answer.status,
@@ -440,7 +440,7 @@ async fn a_weak_hash_is_renewed_at_sign_in() {
 async fn sessions_end_when_idle_and_in_any_case_after_thirty_days() {
     let app = TestApp::spawn().await;
     let bob = app.member("bob").await;
-    let is_in = async |persona: &crate::test_app::Persona| {
+    let is_in = async |persona: &crate::personas::Persona| {
         persona.browser.call("load_account", &[]).await.status == StatusCode::OK
     };
     app.tamper("update session set last_seen_at = last_seen_at - 11 * 3600000")

@@ -1,6 +1,6 @@
 //! What every request meets before any room: cross-site protection, limits, headers, health.
 
-use crate::test_app::{Answer, Browser, PASSWORD, TestApp};
+use crate::personas::{Answer, Browser, PASSWORD, TestApp};
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{Method, StatusCode};

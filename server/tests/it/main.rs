@@ -4,5 +4,5 @@
 mod accounts;
 mod command_line;
 mod front_door;
-mod test_app;
+mod personas;
 mod tokens;

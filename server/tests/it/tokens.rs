@@ -1,6 +1,6 @@
 //! API tokens: where they open something, and where and when they do not.
 
-use crate::test_app::{TestApp, tiny_model};
+use crate::personas::{TestApp, tiny_model};
 use atelier_app::account::Role;
 use atelier_app::backend::{Accounts as _, Jobs as _};
 use atelier_app::error::AppError;
