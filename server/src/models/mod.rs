@@ -201,7 +201,7 @@ impl Model {
             scheduler: request.scheduler,
             model: summary.name.clone(),
         };
-        if settings.num_inference_steps > MAX_STEPS {
+        if !(1..=MAX_STEPS).contains(&settings.num_inference_steps) {
             return Err(AppError::invalid(
                 "num_inference_steps",
                 format!(
