@@ -58,7 +58,7 @@ impl Live {
         }
         self.jobs.update(|jobs| put_in_order(jobs, job.clone()));
         let just_ended = job.state.is_final() && !before.is_some_and(JobState::is_final);
-        if just_ended && before.is_some() && job.state != JobState::Cancelled {
+        if just_ended && job.state != JobState::Cancelled {
             self.ended.set(Some(job));
         }
     }

@@ -22,6 +22,20 @@ pub fn use_viewer_here() -> Option<Viewer> {
     use_context::<ViewerHere>().and_then(|here| here.0)
 }
 
+/// Sends the visitor to another page: before anything is rendered on the server, by the router in
+/// the browser.
+#[component]
+pub fn Elsewhere(
+    /// Where to.
+    path: String,
+) -> impl IntoView {
+    // Leptos redirects with a status only those who say that they accept HTML. A page that is not
+    // for them is not for `curl` either.
+    #[cfg(feature = "ssr")]
+    crate::response::set_status(302);
+    view! { <Redirect path=path/> }
+}
+
 /// Shows its children to somebody signed in, and the door to anybody else.
 #[component]
 pub fn SignedInOnly(
@@ -41,5 +55,5 @@ pub fn SignedInOnly(
         "/" => "/sign-in".to_owned(),
         next => format!("/sign-in?next={}", percent_encode(next)),
     };
-    view! { <Redirect path=path/> }.into_any()
+    view! { <Elsewhere path=path/> }.into_any()
 }

@@ -2,11 +2,10 @@
 
 use super::{CreateFirstAdmin, SignIn, needs_setup};
 use crate::components::{Answer, ErrorNotice, TextField, field_error, form_error, safe_path};
-use crate::session::use_viewer_here;
+use crate::session::{Elsewhere, use_viewer_here};
 use leptos::form::ActionForm;
 use leptos::prelude::*;
 use leptos_meta::Title;
-use leptos_router::components::Redirect;
 use leptos_router::hooks::use_query_map;
 
 /// Goes to the page that the server named, by loading it afresh: everything on it depends on who asks.
@@ -29,7 +28,7 @@ pub fn SignInPage() -> impl IntoView {
             .unwrap_or_default(),
     );
     if use_viewer_here().is_some() {
-        return view! { <Redirect path=next/> }.into_any();
+        return view! { <Elsewhere path=next/> }.into_any();
     }
     let empty = OnceResource::new_blocking(needs_setup());
     let action = ServerAction::<SignIn>::new();
@@ -40,7 +39,7 @@ pub fn SignInPage() -> impl IntoView {
         <Title text="Sign in · Atelier"/>
         <Suspense>
             {move || Suspend::new(async move {
-                matches!(empty.await, Ok(true)).then(|| view! { <Redirect path="/setup"/> })
+                matches!(empty.await, Ok(true)).then(|| view! { <Elsewhere path="/setup".to_owned()/> })
             })}
         </Suspense>
         <section class="door">
@@ -75,7 +74,7 @@ pub fn SetupPage() -> impl IntoView {
         <Title text="Set up · Atelier"/>
         <Suspense>
             {move || Suspend::new(async move {
-                matches!(empty.await, Ok(false)).then(|| view! { <Redirect path="/sign-in"/> })
+                matches!(empty.await, Ok(false)).then(|| view! { <Elsewhere path="/sign-in".to_owned()/> })
             })}
         </Suspense>
         <section class="door">

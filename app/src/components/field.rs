@@ -57,7 +57,7 @@ pub fn Field(
             {children()}
             <p class="field-note" id=format!("{id}-note")>
                 <span class="field-error" role="alert">{move || error.get()}</span>
-                <span class="field-hint">{hint}</span>
+                {(!hint.is_empty()).then(|| view! { <span class="field-hint">{hint}</span> })}
             </p>
         </div>
     }

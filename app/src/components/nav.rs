@@ -20,6 +20,16 @@ pub fn Nav(
             </nav>
         }
     });
+    let panel = NodeRef::<leptos::html::Details>::new();
+    let path = use_location().pathname;
+    // The menu shuts when one goes elsewhere, on the site or on the page.
+    Effect::new(move |_| {
+        path.track();
+        if let Some(details) = panel.get() {
+            details.set_open(false);
+        }
+    });
+    Effect::new(move |_| shut_from_outside(panel));
     let menu = viewer.map(|viewer| {
         let initial = viewer
             .name
@@ -28,7 +38,7 @@ pub fn Nav(
             .map(|first| first.to_uppercase().to_string())
             .unwrap_or_default();
         view! {
-            <details class="menu" id="user-menu">
+            <details class="menu" id="user-menu" node_ref=panel>
                 <summary class="menu-button" aria-label=format!("Account menu of {}", viewer.name)>
                     <span class="avatar" aria-hidden="true">{initial}</span>
                     <span class="menu-name">{viewer.name.clone()}</span>
@@ -120,3 +130,33 @@ fn switch_theme() {
 
 #[cfg(not(feature = "hydrate"))]
 fn switch_theme() {}
+
+/// Shuts the menu on a press outside of it and on Escape.
+#[cfg(feature = "hydrate")]
+fn shut_from_outside(panel: NodeRef<leptos::html::Details>) {
+    use wasm_bindgen::JsCast;
+    let pressed = window_event_listener(leptos::ev::pointerdown, move |event| {
+        let target = event
+            .target()
+            .and_then(|target| target.dyn_into::<web_sys::Node>().ok());
+        if let Some(details) = panel.get_untracked()
+            && !details.contains(target.as_ref())
+        {
+            details.set_open(false);
+        }
+    });
+    let key = window_event_listener(leptos::ev::keydown, move |event| {
+        if event.key() == "Escape"
+            && let Some(details) = panel.get_untracked()
+        {
+            details.set_open(false);
+        }
+    });
+    on_cleanup(move || {
+        pressed.remove();
+        key.remove();
+    });
+}
+
+#[cfg(not(feature = "hydrate"))]
+fn shut_from_outside(_: NodeRef<leptos::html::Details>) {}

@@ -1,9 +1,15 @@
 //! Numbers and addresses in words, the same on the server and in the browser.
 
-/// A duration for people: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min".
+/// A duration for people: "40 ms", "0.4 s", "12 s", "3 min 20 s", "2 h 5 min".
 pub fn seconds_text(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "–".into();
+    }
+    if seconds == 0.0 {
+        return "0 s".into();
+    }
+    if seconds < 0.0995 {
+        return format!("{:.0} ms", (seconds * 1000.0).max(1.0));
     }
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
@@ -81,7 +87,10 @@ mod tests {
     #[test]
     fn durations_read_like_a_person_says_them() {
         for (seconds, text) in [
-            (0.0, "0.0 s"),
+            (0.0, "0 s"),
+            (1e-5, "1 ms"),
+            (0.0371, "37 ms"),
+            (0.14, "0.1 s"),
             (3.96, "4.0 s"),
             (9.96, "10 s"),
             (59.7, "1 min"),

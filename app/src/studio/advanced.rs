@@ -142,7 +142,12 @@ fn SizeChips(draft: Draft, model: Memo<Option<ModelSummary>>) -> impl IntoView {
                 .collect_view()
         })
     };
-    view! { <div class="chips" role="group" aria-label="Size">{chips}</div> }
+    view! {
+        <div class="field" role="group" aria-labelledby="size-label">
+            <span class="field-label" id="size-label">"Size"</span>
+            <div class="chips">{chips}</div>
+        </div>
+    }
 }
 
 fn shape_outline(width: u32, height: u32) -> impl IntoView {

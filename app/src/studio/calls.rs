@@ -79,13 +79,20 @@ fn studio_with_error(form: &GenerationForm, error: &AppError) -> Option<String> 
     Some(format!("/?{}", url.query().unwrap_or_default()))
 }
 
-/// When such an image would start and how long it would take.
+/// When such an image would start and how long it would take; nothing while the form is not one
+/// that could be sent (half a number has been typed, say), which is no error.
 #[server(endpoint = "estimate_generation")]
 pub async fn estimate_generation(
     #[server(flatten)] form: GenerationForm,
-) -> Result<Estimate, AppError> {
+) -> Result<Option<Estimate>, AppError> {
     let viewer = use_viewer()?;
-    use_backend()?.jobs.estimate(&viewer, form.parse()?).await
+    let jobs = use_backend()?.jobs;
+    let estimate = async { jobs.estimate(&viewer, form.parse()?).await };
+    match estimate.await {
+        Ok(estimate) => Ok(Some(estimate)),
+        Err(AppError::Invalid { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// One of the viewer's jobs.

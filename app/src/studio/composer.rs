@@ -31,7 +31,8 @@ pub fn Composer(
     let answer = action.value();
     Effect::new(move |_| {
         if let Some(Ok(job)) = answer.get() {
-            live.put(job);
+            // The stream may have told more of it already.
+            live.seed(vec![job]);
         }
     });
     Effect::new(move |_| draft.wake());
@@ -150,7 +151,7 @@ fn EstimateLine(draft: Draft, device: String) -> impl IntoView {
                 return;
             }
             leptos::task::spawn_local(async move {
-                let answer = estimate_generation(form).await.ok();
+                let answer = estimate_generation(form).await.ok().flatten();
                 if asked.try_get_value() == Some(turn) {
                     estimate.set(answer);
                 }

@@ -12,7 +12,7 @@ use leptos::prelude::*;
 fn shown(jobs: &[JobView], pointed: Option<&JobId>) -> Option<JobView> {
     let find = |wanted: &dyn Fn(&JobView) -> bool| jobs.iter().find(|job| wanted(job)).cloned();
     pointed
-        .and_then(|id| find(&|job| &job.id == id))
+        .and_then(|id| find(&|job| &job.id == id && !job.state.is_final()))
         .or_else(|| find(&|job| job.state == JobState::Running))
         .or_else(|| find(&|job| job.state == JobState::Queued))
         .or_else(|| {
@@ -38,13 +38,24 @@ pub fn Desk(
     // The stage is rebuilt when another job or another state is shown, not at every step.
     let stage =
         Memo::new(move |_| current.with(|job| job.as_ref().map(|job| (job.id.clone(), job.state))));
-    let has_recent = !recent.is_empty();
+    let latest = StoredValue::new(recent.first().cloned());
     let teach = StoredValue::new(examples);
     view! {
         <div class="desk">
             <section class="stage" aria-label="Current image">
                 {move || match stage.get() {
-                    None => view! { <Blank draft=draft examples=teach.get_value() is_first=!has_recent/> }.into_any(),
+                    None => match latest.get_value() {
+                        None => view! { <Blank draft=draft examples=teach.get_value()/> }.into_any(),
+                        Some(card) => view! {
+                            <Large
+                                image=card.id
+                                prompt=card.prompt
+                                size=(card.width, card.height)
+                                colour=card.dominant_colour
+                            />
+                        }
+                        .into_any(),
+                    },
                     Some((_, JobState::Done)) => match current.get_untracked() {
                         Some(job) => view! { <Finished draft=draft job=job/> }.into_any(),
                         None => ().into_any(),
@@ -64,7 +75,7 @@ pub fn Desk(
 
 /// Before the first image: what to do, and prompts to try.
 #[component]
-fn Blank(draft: Draft, examples: Vec<String>, is_first: bool) -> impl IntoView {
+fn Blank(draft: Draft, examples: Vec<String>) -> impl IntoView {
     let has_examples = !examples.is_empty();
     let chips = examples
         .into_iter()
@@ -93,7 +104,7 @@ fn Blank(draft: Draft, examples: Vec<String>, is_first: bool) -> impl IntoView {
                 <circle cx="88" cy="28" r="9"></circle>
                 <path d="M8 78 42 36l22 26 14-14 34 30"></path>
             </svg>
-            <h2>{if is_first { "Describe an image, then press Generate" } else { "Ready for the next image" }}</h2>
+            <h2>"Describe an image, then press Generate"</h2>
             <p class="quiet">"It appears here step by step, and stays in your gallery with everything needed to make it again."</p>
             {has_examples.then(|| view! {
                 <p class="quiet small">"Try one of these:"</p>
@@ -208,37 +219,77 @@ fn Finished(draft: Draft, job: JobView) -> impl IntoView {
     let Some(image) = job.image_id.clone().map(ImageId) else {
         return ().into_any();
     };
-    let settings = job.settings.clone();
+    let JobView {
+        settings, preview, ..
+    } = job;
+    let again = GenerationForm::from_settings(&settings);
+    let use_settings = Callback::new(move |()| draft.write(again.clone()));
+    view! {
+        <Large
+            image=image
+            prompt=settings.prompt
+            size=(settings.width, settings.height)
+            colour="transparent".to_owned()
+            seed=settings.seed
+            preview=preview.unwrap_or_default()
+            use_settings=use_settings
+        />
+    }
+    .into_any()
+}
+
+/// An image large, with what one does next.
+#[component]
+fn Large(
+    image: ImageId,
+    prompt: String,
+    /// Width and height in pixels.
+    size: (u32, u32),
+    /// `#rrggbb`, until the file arrives.
+    colour: String,
+    /// Shown where it is known.
+    #[prop(optional)]
+    seed: Option<u64>,
+    /// The last preview, until the file arrives.
+    #[prop(optional)]
+    preview: String,
+    /// Fills the form in place; without it the link loads the studio with the settings.
+    #[prop(optional)]
+    use_settings: Option<Callback<()>>,
+) -> impl IntoView {
+    let (width, height) = size;
     let file_url = image.file_url();
     let page = format!("/gallery/{}", image.0);
-    let again = job.clone();
-    let use_settings = move |event: leptos::ev::MouseEvent| {
-        event.prevent_default();
-        draft.use_settings_of(&again);
+    let file_name = match seed {
+        Some(seed) => format!("atelier-{seed}.png"),
+        None => format!("atelier-{}.png", image.0),
     };
+    let fill = move |event: leptos::ev::MouseEvent| {
+        if let Some(use_settings) = use_settings {
+            event.prevent_default();
+            use_settings.run(());
+        }
+    };
+    let under = (!preview.is_empty()).then(|| {
+        view! { <img class="frame-preview" src=preview alt="" width=width.to_string() height=height.to_string()/> }
+    });
     view! {
         <div class="finished">
-            <a class=format!("frame frame-done {}", ratio_class(settings.width, settings.height)) href=page.clone() aria-label="Open the image's page">
-                <Picture
-                    src=file_url.clone()
-                    alt=settings.prompt.clone()
-                    width=settings.width
-                    height=settings.height
-                    colour=String::from("transparent")
-                />
+            <a class=format!("frame frame-done {}", ratio_class(width, height)) href=page.clone() aria-label="Open the image's page">
+                {under}
+                <Picture src=file_url.clone() alt=prompt.clone() width=width height=height colour=colour/>
             </a>
             <div class="finished-words">
-                <p class="clip" title=settings.prompt.clone()>{settings.prompt.clone()}</p>
+                <p class="clip" title=prompt.clone()>{prompt.clone()}</p>
                 <div class="row row-wrap">
-                    <a class="button" href=file_url rel="external" download=format!("atelier-{}.png", settings.seed)>"Download"</a>
+                    <a class="button" href=file_url rel="external" download=file_name>"Download"</a>
                     <a class="button" href=page>"Open in gallery"</a>
-                    <a class="button" href=format!("/?from={}", image.0) on:click=use_settings>"Use these settings"</a>
-                    <span class="quiet number small">{format!("seed {}", settings.seed)}</span>
+                    <a class="button" href=format!("/?from={}", image.0) on:click=fill>"Use these settings"</a>
                 </div>
+                {seed.map(|seed| view! { <p class="quiet number small">{format!("Seed {seed}")}</p> })}
             </div>
         </div>
     }
-    .into_any()
 }
 
 /// A job that ended without an image, with the reason and the way on.

@@ -3,8 +3,9 @@
 use super::composer::Composer;
 use super::desk::Desk;
 use super::draft::Draft;
-use super::{GenerationForm, StudioData, load_studio};
+use super::{GenerationForm, JobState, JobView, StudioData, load_studio};
 use crate::components::ErrorNotice;
+use crate::gallery::ImageCard;
 use crate::live::use_live;
 use crate::session::SignedInOnly;
 use leptos::prelude::*;
@@ -45,6 +46,18 @@ fn Studio() -> impl IntoView {
     }
 }
 
+/// Active jobs, and failures that nobody has got over yet by making another image.
+fn worth_showing(jobs: Vec<JobView>, latest: Option<&ImageCard>) -> Vec<JobView> {
+    let latest = latest.map_or(i64::MIN, |image| image.created_at);
+    jobs.into_iter()
+        .filter(|job| match job.state {
+            JobState::Queued | JobState::Running => true,
+            JobState::Failed => job.created_at > latest,
+            JobState::Done | JobState::Cancelled => false,
+        })
+        .collect()
+}
+
 /// The rail and the desk, once everything is known.
 #[component]
 fn Room(data: StudioData) -> impl IntoView {
@@ -56,7 +69,7 @@ fn Room(data: StudioData) -> impl IntoView {
         from,
     } = data;
     let live = use_live();
-    live.seed(jobs);
+    live.seed(worth_showing(jobs, recent.first()));
     let query = use_query_map().get_untracked();
     let initial = match &from {
         Some(settings) => GenerationForm::from_settings(settings),
