@@ -8,6 +8,9 @@ cache=${ATELIER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/atelier}
 target=${CARGO_TARGET_DIR:-$root/target}
 site=$target/site
 logs=$cache/log
+# The crates that run natively. Always named together: cargo unites the features of what is named, so
+# building, linting and testing then share every compiled dependency.
+rust_packages=(-p atelier -p atelier-app -p atelier-engine --features atelier-app/ssr)
 mkdir -p "$cache/bin" "$logs"
 cd "$root"
 

@@ -8,10 +8,13 @@ began=$(date +%s)
 rows=()
 passed=0
 failed=0
-rust_suites=(-p atelier-app -p atelier-engine -p atelier --features atelier-app/ssr)
 
-# row NAME VERDICT SECONDS-SINCE DETAIL
-row() { rows+=("$(printf '%-34s %-7s %11s  %s' "$1" "$2" "$(took "$3")" "${4:-}")"); }
+# row NAME VERDICT SINCE DETAIL; SINCE is - where the time is another row's.
+row() {
+    local time=''
+    [ "$3" = - ] || time=$(took "$3")
+    rows+=("$(printf '%-40s %-7s %11s  %s' "$1" "$2" "$time" "${4:-}")")
+}
 
 # check NAME COMMAND…: a step that is right or wrong as a whole; wrong counts as one failure.
 check() {
@@ -27,7 +30,7 @@ check() {
     fi
 }
 
-# count NAME LOG RC START PASSED FAILED IGNORED: adds a suite's cases to the sums.
+# count NAME RC START PASSED FAILED IGNORED: adds a suite's cases to the sums.
 count() {
     local name=$1 rc=$2 start=$3 ok=$4 bad=$5 ignored=$6 detail
     # Compilation errors and crashes leave no failed case behind, yet the suite did fail.
@@ -44,22 +47,43 @@ count() {
     if ((bad > 0)); then row "$name" FAILED "$start" "$detail"; else row "$name" ok "$start" "$detail"; fi
 }
 
-# rust_tests NAME PACKAGE ARGS…
+# All crates in one call: asked for one by one, each would have its dependencies compiled anew, with
+# other features. Every test binary gets its own row.
 rust_tests() {
-    local name=$1 package=$2 log rc=0 start
-    shift 2
-    log=$logs/test-$package.log
+    local name="Rust tests" log=$logs/test-rust.log rc=0 start ok bad ignored where total=0 before=$failed
     start=$(date +%s)
-    timed "$name" run_cargo_test "$log" -p "$package" "$@" || rc=$?
-    count "$name" "$rc" "$start" $(awk '
-        /^test result: / { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) ok += $(i-1); if ($i ~ /^failed/) bad += $(i-1); if ($i ~ /^ignored/) skip += $(i-1) } }
-        END { print ok + 0, bad + 0, skip + 0 }' "$log")
+    timed "$name" run_cargo_test "$log" || rc=$?
+    while read -r ok bad ignored where; do
+        total=$((total + 1))
+        # Most crates have no example in their documentation: an empty run of those says nothing.
+        if ((ok + bad + ignored > 0)); then count "  $where" 0 - "$ok" "$bad" "$ignored"; fi
+    done < <(awk '
+        / Running / { where = $0; sub(/^.* Running (unittests )?/, "", where); split(where, w, " "); file = w[1]
+                      sub(/^.*\/deps\//, "", where); sub(/-[0-9a-f]+\)$/, "", where); where = where " (" file ")" }
+        / Doc-tests / { where = $0; sub(/^.* Doc-tests /, "", where); where = where " (examples)" }
+        /^test result: / {
+            ok = bad = skip = 0
+            for (i = 2; i <= NF; i++) {
+                if ($i ~ /^passed/) ok = $(i - 1)
+                if ($i ~ /^failed/) bad = $(i - 1)
+                if ($i ~ /^ignored/) skip = $(i - 1)
+            }
+            print ok, bad, skip, where
+        }' "$log")
+    if ((rc != 0 && failed == before)); then
+        row "$name" FAILED "$start" "did not compile, or a test binary crashed"
+        failed=$((failed + 1))
+    elif ((total == 0)); then
+        row "$name" FAILED "$start" "ran no test"
+        failed=$((failed + 1))
+    else
+        row "$name" "$( ((rc == 0)) && echo ok || echo FAILED)" "$start" "all of the above"
+    fi
 }
 # Passing tests are summed up per binary; a failing one's output comes whole.
 run_cargo_test() {
     local log=$1
-    shift
-    cargo test --locked --release --no-fail-fast "$@" 2>&1 | tee "$log" |
+    cargo test --locked --release --no-fail-fast "${rust_packages[@]}" 2>&1 | tee "$log" |
         grep --line-buffered -vE '^test .* \.\.\. ok$|^running 0 tests|^\s*(Compiling|Fresh|Downloaded) '
     return "${PIPESTATUS[0]}"
 }
@@ -81,7 +105,7 @@ not_run() {
     failed=$((failed + 1))
 }
 
-clippy_native() { cargo clippy --locked --release "${rust_suites[@]}" --all-targets -- -D warnings; }
+clippy_native() { cargo clippy --locked --release "${rust_packages[@]}" --all-targets -- -D warnings; }
 clippy_wasm() {
     wasm_cargo clippy --locked -p atelier-frontend -p atelier-app --features atelier-app/hydrate --lib \
         --target $wasm_target --profile wasm-release --target-dir "$target/front" -- -D warnings
@@ -98,16 +122,14 @@ check "Lints, browser (clippy)" clippy_wasm || true
 server_built=1
 check "Server" .ci/server.sh || server_built=0
 check "Lints, server (clippy)" clippy_native || true
-rust_tests "Interface (cargo test)" atelier-app --features ssr
-rust_tests "Engine (cargo test)" atelier-engine
-rust_tests "Server (cargo test)" atelier
+rust_tests
 if ((site_built && server_built)); then
     browser_tests
 else
     not_run "Browser tests (Playwright)" "the interface or the server did not build"
 fi
 
-printf '\n%-34s %-7s %11s\n' step result took
+printf '\n%-40s %-7s %11s\n' step result took
 printf '%s\n' "${rows[@]}"
 printf 'all of it took %s on %s cores\n\n' "$(took "$began")" "$(nproc)"
 printf '%d passed, %d failed\n' "$passed" "$failed"

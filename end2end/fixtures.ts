@@ -99,7 +99,7 @@ export class Server {
   addUser(name: string, role: 'admin' | 'member' | 'viewer' = 'member'): void {
     const made = spawnSync(
       binary,
-      ['user', 'add', name, '--role', role, '--data-dir', this.dataDir],
+      ['user', '--data-dir', this.dataDir, 'add', name, '--role', role],
       { input: `${PASSWORD}\n`, encoding: 'utf8', env: environment() },
     );
     if (made.status !== 0) throw new Error(`atelier user add: ${made.stderr}`);
