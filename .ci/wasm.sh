@@ -21,9 +21,11 @@ debian_version() { dpkg-query -W -f='${Version}' rustc-web 2>/dev/null || true; 
 # The sysroot's name carries the package's version, so an upgrade builds a new one.
 debian_sysroot() { echo "$cache/wasm-sysroot-$(debian_version)"; }
 
-debian_ready() {
-    [ -n "$(debian_version)" ] && [ -x /usr/bin/cargo-clippy ] && [ -f "$(debian_sysroot)/complete" ]
+debian_installed() {
+    [ -x /usr/bin/cargo-clippy ] && [ -e /usr/lib/rustlib/src/rust/library ] &&
+        dpkg --compare-versions "$(debian_version)" ge "$rust_version"
 }
+debian_ready() { debian_installed && [ -f "$(debian_sysroot)/complete" ]; }
 
 build_debian_sysroot() {
     local sysroot work lib
@@ -62,9 +64,9 @@ wasm_setup() {
         note "rustup cannot download here: Debian's compiler takes the browser's half"
     fi
     debian_ready && return
-    if [ -z "$(debian_version)" ] || [ ! -x /usr/bin/cargo-clippy ] || [ ! -e /usr/lib/rustlib/src/rust/library ]; then
-        apt_install "compiling for the browser" "${debian_packages[@]}"
-    fi
+    debian_installed || apt_install "compiling for the browser" "${debian_packages[@]}"
+    debian_installed ||
+        die "Debian's rustc-web is $(debian_version), and $rust_version or newer is needed: is the security archive (bookworm-security) among apt's sources?"
     timed "Building Rust's standard library for wasm32, once" logged wasm-std build_debian_sysroot ||
         die "the standard library for wasm32 could not be built"
 }
