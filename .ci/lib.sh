@@ -20,8 +20,9 @@ command -v cargo >/dev/null || export PATH=$HOME/.cargo/bin:$PATH
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 note() { printf '    %s\n' "$*"; }
+exec 3>&2 # what stops everything is said to the person, also from inside a step that writes a log
 die() {
-    printf 'error: %s\n' "$*" >&2
+    printf 'error: %s\n' "$*" >&3
     exit 1
 }
 
