@@ -55,38 +55,33 @@ logged() {
     return $rc
 }
 
-# as_root WHY COMMAND…: as root or through sudo; otherwise says plainly what a person has to do.
-as_root() {
-    local why=$1
-    shift
-    if (($(id -u) == 0)); then
-        "$@"
-    elif command -v sudo >/dev/null && { { : </dev/tty; } 2>/dev/null || sudo -n true 2>/dev/null; }; then
-        sudo "$@"
-    else
-        die "$why needs root, and there is neither root nor a usable sudo here. As root, run: $*"
-    fi
+can_be_root() {
+    (($(id -u) == 0)) ||
+        { command -v sudo >/dev/null && { { : </dev/tty; } 2>/dev/null || sudo -n true 2>/dev/null; }; }
 }
+as_root() { if (($(id -u) == 0)); then "$@"; else sudo "$@"; fi; }
 
 # apt_install WHY PACKAGE…: installs what is missing, refusing to remove anything for it.
 apt_install() {
     local why=$1 plan
     shift
-    command -v apt-get >/dev/null || die "$why needs $*, and there is no apt here to install it with"
+    command -v apt-get >/dev/null || die "$why: $* missing, and there is no apt here to install it with"
+    can_be_root ||
+        die "$why: Debian's $* missing, and there is neither root nor a usable sudo here. As root, run: apt-get update && apt-get install --no-install-recommends $*"
     # Lists that came with the machine name versions the archive no longer has, or miss the newest.
     if [ -z "${lists_read:-}" ]; then
-        timed "Reading Debian's package lists" logged apt-update as_root "$why" apt-get update ||
-            die "apt-get update failed, so $* (for $why) cannot be installed"
+        timed "Reading Debian's package lists" logged apt-update as_root apt-get update ||
+            die "apt-get update failed, so $* cannot be installed ($why)"
         lists_read=1
     fi
     plan=$(apt-get install -s --no-install-recommends "$@" 2>&1) ||
-        die "$why needs Debian's $*, which apt cannot install: $(tail -n 1 <<<"$plan")"
+        die "$why: apt cannot install Debian's $*: $(tail -n 1 <<<"$plan")"
     if grep -q '^Remv ' <<<"$plan"; then
-        die "$why needs Debian's $*, for which apt would remove $(awk '/^Remv /{printf "%s ", $2}' <<<"$plan")— remove that yourself if you agree, and run this again"
+        die "$why: for Debian's $*, apt would remove $(awk '/^Remv /{printf "%s ", $2}' <<<"$plan")— remove that yourself if you agree, and run this again"
     fi
-    timed "Installing $* ($why)" logged apt-install as_root "$why" \
+    timed "Installing $* ($why)" logged apt-install as_root \
         env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
-        die "apt could not install $*, which $why needs"
+        die "$why: apt could not install $*"
 }
 
 # hash_of FILE…: one short name for the contents of these files.
