@@ -65,9 +65,9 @@ as_root() { if (($(id -u) == 0)); then "$@"; else sudo "$@"; fi; }
 apt_install() {
     local why=$1 plan
     shift
-    command -v apt-get >/dev/null || die "$why: $* missing, and there is no apt here to install it with"
+    command -v apt-get >/dev/null || die "$why: $* is missing, and there is no apt here to install it with"
     can_be_root ||
-        die "$why: Debian's $* missing, and there is neither root nor a usable sudo here. As root, run: apt-get update && apt-get install --no-install-recommends $*"
+        die "$why: Debian's $* is missing, and there is neither root nor a usable sudo here. As root, run: apt-get update && apt-get install --no-install-recommends $*"
     # Lists that came with the machine name versions the archive no longer has, or miss the newest.
     if [ -z "${lists_read:-}" ]; then
         timed "Reading Debian's package lists" logged apt-update as_root apt-get update ||
