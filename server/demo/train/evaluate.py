@@ -18,7 +18,7 @@ import captions
 import check
 import scenes
 
-STEPS, GUIDANCE = 20, 4.0
+STEPS, GUIDANCE = 20, 3.5
 
 
 def prompts(count=100, seed=2026):

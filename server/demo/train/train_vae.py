@@ -2,7 +2,9 @@
 
 The encoder is trained towards the latents of layout.py, the decoder to redraw the picture from them
 with a little noise on them, so that it forgives what the UNet gets slightly wrong. Towards the end
-the decoder also sees the encoder's own latents.
+the decoder also sees the encoder's own latents. Then the decoder goes on alone, with most weight on the
+pixels in and around shapes: a small star is one per cent of a picture, and its points are all that tells it
+from a small circle.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import random
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 import fastconv
@@ -78,10 +81,25 @@ def start_linear(vae):
         conv.bias.zero_()
 
 
-def edge_loss(a, b):
-    """Mean absolute difference of the two images' horizontal and vertical gradients."""
+def edge_loss(a, b, weight=None):
+    """Mean absolute difference of the two images' horizontal and vertical gradients, weighted by pixel."""
     d = a - b
-    return (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
+    weight = torch.ones_like(d[:, :1]) if weight is None else weight
+    across, down = (d[..., 1:] - d[..., :-1]).abs(), (d[..., 1:, :] - d[..., :-1, :]).abs()
+    return (weight[..., 1:] * across).mean() + (weight[..., 1:, :] * down).mean()
+
+
+def near_shapes(latents):
+    """Pixel weights (count, 1, h, w), one on average in each picture, high where an edge is within a block."""
+    edges = F.max_pool2d((latents[:, 3:] > 0.1).float(), 3, 1, 1)
+    weight = 1 + 9 * F.interpolate(edges, scale_factor=8, mode="nearest")
+    return weight / weight.mean((1, 2, 3), keepdim=True)
+
+
+def hard_scene(rng):
+    """A scene, half of the time the one of two with the smaller shape in it."""
+    found = [scenes.sample_scene(rng, pair_share=0.6) for _ in range(rng.choice([1, 2]))]
+    return min(found, key=lambda scene: min((thing.extent for thing in scene.things), default=1.0))
 
 
 @torch.no_grad()
@@ -98,7 +116,8 @@ def report(vae, pictures, path):
 def main():
     """Train; save the averaged VAE as a diffusers folder now and then and at the end."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=14)
+    parser.add_argument("--minutes", type=float, default=44)
+    parser.add_argument("--sharpen", type=float, default=20, help="minutes for the decoder alone, after the others")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=4e-4)
@@ -118,16 +137,21 @@ def main():
         state = torch.load(checkpoint, weights_only=False)
         vae.load_state_dict(state["model"])
         average.module.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        if state["seconds"] < args.minutes * 60:  # the decoder's own time has an optimiser of its own
+            optimiser.load_state_dict(state["optimiser"])
         step, used, average.updates = state["step"], state["seconds"], state["step"]
     rng = random.Random(f"{args.seed} {step}")
     held = [scenes.pixels(scenes.sample_scene(random.Random(i), held_out=True)) for i in range(64)]
-    clock, log = Clock(args.minutes, used), Log(os.path.join(args.work, "log.csv"), "vae")
+    alone = None  # the clock of the decoder's own time
+    clock, log = Clock(args.minutes, min(used, args.minutes * 60)), Log(os.path.join(args.work, "log.csv"), "vae")
     losses = []
+
+    def seconds():
+        return clock.seconds() if alone is None else args.minutes * 60 + alone.seconds()
 
     def save():
         save_atomically(dict(model=vae.state_dict(), average=average.module.state_dict(),
-                             optimiser=optimiser.state_dict(), step=step, seconds=clock.seconds()), checkpoint)
+                             optimiser=optimiser.state_dict(), step=step, seconds=seconds()), checkpoint)
         average.module.save_pretrained(os.path.join(args.work, "vae"))
         own, exact = report(average.module, held, os.path.join(args.work, "vae.png"))
         return f"error from encoder {own}/255 from exact latents {exact}/255"
@@ -163,7 +187,39 @@ def main():
             if step == 100 or step % 300 == 0:
                 note += "; " + save()
             log.row(step, clock.seconds(), rate, float(drawn), note)
-    log.row(step, clock.seconds(), 0.0, float(np.mean(losses[-100:], 0)[0]), save())
+    save()
+    # The decoder alone.
+    alone = Clock(args.sharpen, max(0.0, used - args.minutes * 60))
+    parts = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    vae.encoder.requires_grad_(False), vae.quant_conv.requires_grad_(False)
+    optimiser = torch.optim.AdamW(parts, lr=args.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    losses, first = [], step
+    while not alone.done():
+        x = layout.tensor([scenes.pixels(hard_scene(rng)) for _ in range(args.batch)])
+        rate = learning_rate(args.rate, alone.share(), step - first)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        wanted = layout.target(x)
+        weight = near_shapes(wanted)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = wanted
+            if rng.random() < 0.25:
+                with torch.no_grad():
+                    latents = vae.encode(x).latent_dist.mean.float()
+            latents = latents + torch.rand(args.batch, 1, 1, 1) * 0.06 * torch.randn_like(latents)
+            back = vae.decode(latents).sample.float()
+        d = back - x
+        loss = (weight * (d.abs() + d.square())).mean() + 0.5 * edge_loss(back, x, weight)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parts, 1.0)
+        optimiser.step()
+        average.update(vae)
+        losses.append(loss.item())
+        step += 1
+        if step % 100 == 0:
+            log.row(step, seconds(), rate, float(np.mean(losses[-100:])), "decoder alone" + ("; " + save() if step % 400 == 0 else ""))
+    log.row(step, seconds(), 0.0, float(np.mean(losses[-100:])), "decoder alone; " + save())
 
 
 if __name__ == "__main__":
