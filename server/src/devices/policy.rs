@@ -414,3 +414,6 @@ fn lower_first(text: &str) -> String {
         _ => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
