@@ -30,9 +30,6 @@ use crate::error::ServerError;
 /// How long the whole probe may take.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(90);
 
-/// Images whose step times are plotted.
-const PLOTTED: u32 = 60;
-
 /// The devices of this server. Cheap to clone.
 #[derive(Clone)]
 pub struct Devices {
@@ -149,13 +146,12 @@ impl Devices {
         self.standing().decision.reason
     }
 
-    /// What the admin page shows; `worker` is left for the supervisor to fill in.
+    /// What the admin page shows; `worker` and `step_times` are left for the queue to fill in.
     ///
     /// # Errors
-    /// The database's.
+    /// None today.
     pub async fn report(&self) -> Answer<DevicesReport> {
-        let step_times = store::step_times(&self.inner.db, PLOTTED).await?;
-        Ok(self.standing().report(step_times))
+        Ok(self.standing().report())
     }
 
     /// Writes an event down for the device page, e.g. `worker_died`.
@@ -175,7 +171,7 @@ impl Devices {
     }
 
     async fn write_down(&self) -> Result<(), ServerError> {
-        let report = self.standing().report(Vec::new());
+        let report = self.standing().report();
         store::record(
             &self.inner.db,
             "probe",
@@ -188,7 +184,7 @@ impl Devices {
 }
 
 impl Standing {
-    fn report(self, step_times: Vec<f64>) -> DevicesReport {
+    fn report(self) -> DevicesReport {
         DevicesReport {
             decision: self.decision.sentence,
             degraded: self.decision.degraded,
@@ -196,7 +192,7 @@ impl Standing {
             probed_at: self.probed_at,
             devices: self.decision.devices,
             worker: String::new(),
-            step_times,
+            step_times: Vec::new(),
         }
     }
 }

@@ -1,12 +1,9 @@
 //! Device events in SQL: what the probe reported and what befell workers.
 
-use sqlx::Row;
-
 use atelier_app::admin::DevicesReport;
 
 use crate::db::{Db, now_ms};
 use crate::error::ServerError;
-use crate::gallery::Facts;
 
 /// Events kept; older ones are dropped as new ones come.
 const KEPT: i64 = 2000;
@@ -58,23 +55,4 @@ pub(super) async fn latest_report(db: &Db) -> Result<Option<DevicesReport>, Serv
     .await?;
     // A report of an older version's shape is as good as none: it is only asked for its date.
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
-}
-
-/// Seconds per denoising step of the latest images, oldest first.
-///
-/// # Errors
-/// The database's.
-pub(super) async fn step_times(db: &Db, count: u32) -> Result<Vec<f64>, ServerError> {
-    let rows = sqlx::query("select facts from image order by id desc limit ?1")
-        .bind(count)
-        .fetch_all(db.read())
-        .await?;
-    let mut times: Vec<f64> = rows
-        .iter()
-        .filter_map(|row| row.try_get::<String, _>(0).ok())
-        .filter_map(|facts| serde_json::from_str::<Facts>(&facts).ok())
-        .filter_map(|facts| facts.typical_step_s())
-        .collect();
-    times.reverse();
-    Ok(times)
 }

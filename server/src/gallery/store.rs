@@ -1,7 +1,6 @@
-//! Image rows in SQL.
+//! Image rows in SQL. They are inserted by the queue, in the transaction that ends their job.
 
 use sqlx::FromRow;
-use sqlx::sqlite::SqliteConnection;
 
 use atelier_app::account::Viewer;
 use atelier_app::gallery::{ImageCard, ImageDetail, ImageId};
@@ -10,66 +9,6 @@ use atelier_app::studio::{JobId, Settings};
 use super::{Facts, ImageHash};
 use crate::db::Db;
 use crate::error::ServerError;
-
-/// A finished image, about to become a row. Its file is stored already.
-#[derive(Clone, Debug)]
-pub struct NewImage {
-    /// Its id, a UUIDv7.
-    pub id: ImageId,
-    /// The job that made it.
-    pub job_id: JobId,
-    /// The file's hash.
-    pub hash: ImageHash,
-    /// The file's size.
-    pub bytes: u64,
-    /// Its colour until the file arrives, `#rrggbb`.
-    pub dominant_colour: String,
-    /// What was asked for.
-    pub settings: Settings,
-    /// How it came about.
-    pub facts: Facts,
-    /// Unix milliseconds.
-    pub created_at: i64,
-}
-
-/// Inserts the row for the job's owner, inside the transaction that ends the job.
-///
-/// # Errors
-/// The database's; a second image of the same job violates its uniqueness.
-pub async fn insert(
-    connection: &mut SqliteConnection,
-    image: &NewImage,
-) -> Result<(), ServerError> {
-    let settings = json(&image.settings)?;
-    let facts = json(&image.facts)?;
-    let done = sqlx::query(
-        "insert into image (id, job_id, user_id, sha256, bytes, width, height, dominant_colour, \
-                            prompt, settings, facts, created_at) \
-         select ?1, job.id, job.user_id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 \
-           from job where job.id = ?2",
-    )
-    .bind(&image.id.0)
-    .bind(&image.job_id.0)
-    .bind(image.hash.as_str())
-    .bind(i64::try_from(image.bytes).unwrap_or(i64::MAX))
-    .bind(image.settings.width)
-    .bind(image.settings.height)
-    .bind(&image.dominant_colour)
-    .bind(&image.settings.prompt)
-    .bind(settings)
-    .bind(facts)
-    .bind(image.created_at)
-    .execute(connection)
-    .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(ServerError::broken(format!(
-            "there is no job {}",
-            image.job_id.0
-        )))
-    }
-}
 
 #[derive(FromRow)]
 struct CardRow {
@@ -216,10 +155,6 @@ pub(super) async fn is_referenced(db: &Db, hash: &ImageHash) -> Result<bool, Ser
         .fetch_one(db.read())
         .await?;
     Ok(found != 0)
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<String, ServerError> {
-    serde_json::to_string(value).map_err(|error| ServerError::broken(error.to_string()))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(

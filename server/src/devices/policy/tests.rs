@@ -82,7 +82,11 @@ fn decided(driver: Driver, gpus: Vec<Gpu>, asked: Asked) -> Decision {
     assert_eq!(decision.badge.degraded, decision.degraded);
     assert_eq!(decision.reason.is_some(), decision.degraded);
     assert!(decision.sentence.ends_with('.') && decision.sentence.lines().count() == 1);
-    assert!(decision.line.starts_with("Device: CPU (Intel Xeon, 2 cores, f32). "));
+    assert!(
+        decision
+            .line
+            .starts_with("Device: CPU (Intel Xeon, 2 cores, f32). ")
+    );
     decision
 }
 
@@ -95,7 +99,10 @@ fn a_machine_without_a_gpu_is_not_degraded() {
         assert_eq!(decision.badge.reason, None);
     }
     let decision = decided(Driver::Absent, vec![], Asked::Auto);
-    assert_eq!(decision.sentence, "Running on the CPU. No NVIDIA GPU was found.");
+    assert_eq!(
+        decision.sentence,
+        "Running on the CPU. No NVIDIA GPU was found."
+    );
     assert_eq!(
         decision.line,
         "Device: CPU (Intel Xeon, 2 cores, f32). No NVIDIA GPU was found."
@@ -119,14 +126,26 @@ fn a_working_gpu_is_told_as_found_and_not_used() {
         report.reason,
         "Not used: this build has no CUDA worker beside the server binary."
     );
-    let fact = |name: &str| report.facts.iter().find(|(n, _)| n == name).unwrap().1.as_str();
+    let fact = |name: &str| {
+        report
+            .facts
+            .iter()
+            .find(|(n, _)| n == name)
+            .unwrap()
+            .1
+            .as_str()
+    };
     assert_eq!(fact("compute capability"), "12.0");
     assert_eq!(fact("driver"), "580.65.06");
     assert_eq!(fact("memory"), "32.0 GiB");
     assert_eq!(fact("newest CUDA of the driver"), "13.0");
 
     let two = decided(works(), vec![gpu(0), gpu(1)], Asked::Auto);
-    assert!(two.sentence.contains("2 GPUs were found"), "{}", two.sentence);
+    assert!(
+        two.sentence.contains("2 GPUs were found"),
+        "{}",
+        two.sentence
+    );
     assert_eq!(two.devices.len(), 3);
 }
 
@@ -149,21 +168,51 @@ fn a_gpu_asked_for_by_number_is_answered_by_number() {
         "Running on the CPU, because --device cuda:0 was asked for and no NVIDIA GPU was found."
     );
     let other = decided(works(), vec![gpu(0)], Asked::Cuda(3));
-    assert!(other.sentence.contains("cuda:3 was asked for and only cuda:0 was found"));
+    assert!(
+        other
+            .sentence
+            .contains("cuda:3 was asked for and only cuda:0 was found")
+    );
     assert!(other.degraded);
     let there = decided(works(), vec![gpu(0), gpu(1)], Asked::Cuda(1));
-    assert!(there.sentence.contains("no CUDA worker"), "{}", there.sentence);
-    assert!(there.devices[1].reason.contains("--device cuda:1 was asked for"));
+    assert!(
+        there.sentence.contains("no CUDA worker"),
+        "{}",
+        there.sentence
+    );
+    assert!(
+        there.devices[1]
+            .reason
+            .contains("--device cuda:1 was asked for")
+    );
 }
 
 #[test]
 fn a_broken_driver_is_told_in_its_own_words_with_what_helps() {
     for (driver, said, helps) in [
         (unloadable(), "libcuda.so.1", "Install NVIDIA's driver"),
-        (refuses(803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"), "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803", "restart the machine"),
-        (refuses(802, "CUDA_ERROR_SYSTEM_NOT_READY"), "802", "fabricmanager"),
-        (refuses(35, "CUDA_ERROR_INSUFFICIENT_DRIVER"), "35", "too old"),
-        (Driver::Crashed { how: "was ended by signal 6 (abort)".into() }, "signal 6", "nvidia-smi"),
+        (
+            refuses(803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
+            "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803",
+            "restart the machine",
+        ),
+        (
+            refuses(802, "CUDA_ERROR_SYSTEM_NOT_READY"),
+            "802",
+            "fabricmanager",
+        ),
+        (
+            refuses(35, "CUDA_ERROR_INSUFFICIENT_DRIVER"),
+            "35",
+            "too old",
+        ),
+        (
+            Driver::Crashed {
+                how: "was ended by signal 6 (abort)".into(),
+            },
+            "signal 6",
+            "nvidia-smi",
+        ),
         (Driver::Hung { seconds: 30 }, "30 seconds", "dmesg"),
     ] {
         let decision = decided(driver.clone(), vec![gpu(0)], Asked::Auto);
@@ -193,7 +242,13 @@ fn a_container_that_was_not_given_the_gpu_is_told_how_to_get_it() {
     findings.nvidia.container = true;
     findings.nvidia.device_nodes = false;
     let decision = decide(&Ok(findings.clone()), Asked::Auto);
-    assert!(decision.devices[1].remedy.as_deref().unwrap().contains("--gpus all"));
+    assert!(
+        decision.devices[1]
+            .remedy
+            .as_deref()
+            .unwrap()
+            .contains("--gpus all")
+    );
 
     findings.nvidia.container = false;
     findings.nvidia.other_module = Some("vfio-pci".into());
@@ -201,7 +256,11 @@ fn a_container_that_was_not_given_the_gpu_is_told_how_to_get_it() {
     assert!(decision.devices[1].reason.contains("virtual machine"));
     findings.nvidia.other_module = Some("nouveau".into());
     let decision = decide(&Ok(findings), Asked::Auto);
-    assert!(decision.sentence.contains("nouveau"), "{}", decision.sentence);
+    assert!(
+        decision.sentence.contains("nouveau"),
+        "{}",
+        decision.sentence
+    );
 }
 
 #[test]
@@ -210,14 +269,23 @@ fn a_cpu_that_computes_wrongly_is_used_with_a_warning() {
     findings.cpu_checks.push(check(false));
     let decision = decide(&Ok(findings), Asked::Auto);
     assert!(decision.degraded && !decision.devices[0].usable && decision.devices[0].in_use);
-    assert!(decision.sentence.contains("wrong results in conv2d 3x3 in f32"), "{}", decision.sentence);
+    assert!(
+        decision
+            .sentence
+            .contains("wrong results in conv2d 3x3 in f32"),
+        "{}",
+        decision.sentence
+    );
     assert!(decision.devices[0].remedy.is_some());
 }
 
 #[test]
 fn a_probe_that_ends_badly_is_a_decision_too() {
     for (failure, said) in [
-        (ProbeFailure::Hung { seconds: 90 }, "did not end within 90 seconds"),
+        (
+            ProbeFailure::Hung { seconds: 90 },
+            "did not end within 90 seconds",
+        ),
         (
             ProbeFailure::Crashed {
                 how: "was ended by signal 4 (illegal instruction)".into(),
@@ -225,8 +293,14 @@ fn a_probe_that_ends_badly_is_a_decision_too() {
             },
             "signal 4 (illegal instruction): last words",
         ),
-        (ProbeFailure::NotStarted("x: no such file".into()), "could not be started"),
-        (ProbeFailure::Unreadable("expected value".into()), "no report"),
+        (
+            ProbeFailure::NotStarted("x: no such file".into()),
+            "could not be started",
+        ),
+        (
+            ProbeFailure::Unreadable("expected value".into()),
+            "no report",
+        ),
     ] {
         let decision = decide(&Err(failure.clone()), Asked::Auto);
         assert!(decision.degraded);
