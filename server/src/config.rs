@@ -241,7 +241,7 @@ pub struct ProbeArgs {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
-    /// Look at this device only: cpu or cuda:N.
+    /// Decide as if this device had been asked for: auto, cpu or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }

@@ -4,7 +4,7 @@
 //! program or the machine are exit code 1; an interrupt is 130. The PNG appears whole or not at all.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,7 +116,7 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
     request.previews = false;
 
     // 2. Weights.
-    let bar = Bar::new(!args.json || io::IsTerminal::is_terminal(&io::stderr()));
+    let bar = Bar::new();
     let options = LoadOptions {
         threads: args.threads.map(usize::from),
     };
@@ -328,14 +328,9 @@ fn one_line(text: &str) -> String {
 struct Bar(ProgressBar);
 
 impl Bar {
-    fn new(shown: bool) -> Self {
-        let target = if shown {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(1), target);
-        bar.set_style(Self::style("{spinner} {msg:20} {bar:32} {pos}/{len}"));
+    fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+        bar.set_style(Self::style("{spinner} {msg:22} {bar:32} {pos}/{len}"));
         bar.enable_steady_tick(std::time::Duration::from_millis(120));
         Self(bar)
     }
@@ -359,12 +354,18 @@ impl Bar {
             Phase::Denoising => "denoising",
             Phase::Decoding => "decoding the image",
         };
-        if progress.phase == Phase::Denoising && progress.step == 0 {
-            // Restarted, so that the time left is counted from steps alone.
-            self.0.reset();
-            self.0.set_style(Self::style(
-                "{spinner} {msg:20} {bar:32} {pos}/{len} steps, {eta} left",
-            ));
+        match (progress.phase, progress.step) {
+            (Phase::Denoising, 0) => {
+                // Restarted, so that the time left is counted from steps alone.
+                self.0.reset();
+                self.0
+                    .set_style(Self::style("{spinner} {msg:22} {bar:32} {pos}/{len} steps"));
+            }
+            // Nothing is known of the time left before the first step is done.
+            (Phase::Denoising, 1) => self.0.set_style(Self::style(
+                "{spinner} {msg:22} {bar:32} {pos}/{len} steps, {eta} left",
+            )),
+            _ => {}
         }
         self.0.set_length(u64::from(progress.steps));
         self.0.set_position(u64::from(progress.step));
@@ -425,6 +426,10 @@ impl Leftovers {
                 let paths = leftovers.0.lock().unwrap_or_else(PoisonError::into_inner);
                 for path in paths.iter() {
                     remove(path);
+                }
+                if io::stderr().is_terminal() {
+                    // Takes the place of the progress bar.
+                    eprint!("\r\x1b[2K");
                 }
                 eprintln!("error: interrupted; nothing was written");
                 std::process::exit(code);

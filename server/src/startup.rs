@@ -284,37 +284,25 @@ impl Application {
 /// Reads the models' configs, off the async threads.
 async fn open_models(config: &ServeConfig) -> Result<Arc<Models>, StartupError> {
     let data_dir = config.data_dir.path.clone();
-    let mut named: Vec<(String, PathBuf)> = config
+    let default = config.default_model.clone();
+    let named: Vec<(String, PathBuf)> = config
         .models
         .folders
         .iter()
         .map(|folder| (folder.name.clone(), folder.path.clone()))
         .collect();
-    if let Some(default) = &config.default_model {
-        // The first one named is the default. A stable sort keeps the order of the rest.
-        named.sort_by_key(|(name, _)| name != default);
-    }
-    let models = tokio::task::spawn_blocking(move || Models::open(&data_dir, &named))
+    let opened = tokio::task::spawn_blocking(move || {
+        let models = Models::open(&data_dir, &named)?;
+        match default {
+            Some(name) => models.with_default(&name),
+            None => Ok(models),
+        }
+    });
+    opened
         .await
         .map_err(|error| StartupError::Setting(error.to_string()))?
-        .map_err(|error| StartupError::Setting(error.to_string()))?;
-    if let Some(default) = &config.default_model
-        && models
-            .all()
-            .first()
-            .is_none_or(|first| first.summary.name != *default)
-    {
-        let names: Vec<&str> = models
-            .all()
-            .iter()
-            .map(|model| model.summary.name.as_str())
-            .collect();
-        return Err(StartupError::Setting(format!(
-            "--default-model: there is no model {default:?} among those named with --model; there are: {}",
-            names.join(", ")
-        )));
-    }
-    Ok(Arc::new(models))
+        .map(Arc::new)
+        .map_err(|error| StartupError::Setting(error.to_string()))
 }
 
 /// Waits for SIGTERM or ctrl-c and asks for a stop; a second signal ends the process at once.

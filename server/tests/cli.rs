@@ -1,8 +1,8 @@
 //! The command line, run as a person runs it: the real binary, real model folders, real files.
 //!
 //! Every mistake of the caller's is one line on standard error and exit code 2, and leaves nothing.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-#![allow(clippy::unwrap_used)]
 
 #[path = "cli/generate.rs"]
 mod generate;

@@ -179,7 +179,27 @@ fn cpu_verdict(
     }
 }
 
+/// A card for each GPU; where the driver fails before it can list any, one for the driver itself.
 fn gpu_reports(nvidia: &Nvidia, asked: Asked) -> Vec<DeviceReport> {
+    if nvidia.gpus.is_empty() && nvidia.driver != Driver::Absent {
+        return driver_verdict(nvidia)
+            .map(|verdict| DeviceReport {
+                id: "nvidia".into(),
+                name: "NVIDIA driver".into(),
+                facts: nvidia
+                    .kernel_module
+                    .iter()
+                    .map(|version| ("driver".to_owned(), version.clone()))
+                    .collect(),
+                usable: false,
+                in_use: false,
+                reason: format!("{}.", capitalised(&verdict.reason)),
+                remedy: verdict.remedy,
+                checks: Vec::new(),
+            })
+            .into_iter()
+            .collect();
+    }
     nvidia
         .gpus
         .iter()
@@ -344,54 +364,47 @@ fn refusal_remedy(code: i32) -> &'static str {
 
 /// Why running on the CPU is a fallback, if it is one.
 fn fallback_reason(nvidia: &Nvidia, gpus: &[DeviceReport], asked: Asked) -> Option<String> {
-    if asked == Asked::Cpu {
-        return None;
-    }
-    let named = |gpu: &DeviceReport| {
-        let capability = gpu
-            .facts
-            .iter()
-            .find(|(name, _)| name == "compute capability")
-            .map(|(_, value)| format!(", compute capability {value}"))
-            .unwrap_or_default();
-        format!("{} ({}{capability})", gpu.name, gpu.id)
-    };
+    let listed = !nvidia.gpus.is_empty();
     let wanted = match asked {
+        Asked::Cpu => return None,
+        // A driver that works and lists nothing is CUDA's image on a machine without a GPU.
+        Asked::Auto if !listed => return driver_failure(nvidia),
+        Asked::Auto => gpus.first(),
         Asked::Cuda(index) => gpus.iter().find(|gpu| gpu.id == format!("cuda:{index}")),
-        _ => gpus.first(),
     };
-    if let Some(gpu) = wanted {
-        let reason = gpu.reason.trim_end_matches('.');
-        let reason = reason
-            .strip_prefix("Not used: ")
-            .map_or_else(|| lower_first(reason), str::to_owned);
-        return Some(match gpus.len() {
-            1 => format!("{} was found but {reason}", named(gpu)),
-            count => format!(
-                "{count} GPUs were found, the first {}, but {reason}",
-                named(gpu)
-            ),
-        });
-    }
-    if let Asked::Cuda(index) = asked {
-        let found = match gpus {
-            [] => "no NVIDIA GPU was found".to_owned(),
-            gpus => {
-                let ids: Vec<&str> = gpus.iter().map(|gpu| gpu.id.as_str()).collect();
-                format!("only {} was found", ids.join(", "))
-            }
+    let Some(gpu) = wanted else {
+        let found = if listed {
+            let ids: Vec<&str> = gpus.iter().map(|gpu| gpu.id.as_str()).collect();
+            format!("only {} was found", ids.join(", "))
+        } else {
+            driver_failure(nvidia).unwrap_or_else(|| "no NVIDIA GPU was found".into())
+        };
+        let Asked::Cuda(index) = asked else {
+            return None;
         };
         return Some(format!("--device cuda:{index} was asked for and {found}"));
-    }
-    match &nvidia.driver {
+    };
+    let capability = gpu
+        .facts
+        .iter()
+        .find(|(name, _)| name == "compute capability")
+        .map(|(_, value)| format!(", compute capability {value}"))
+        .unwrap_or_default();
+    let name = format!("{} ({}{capability})", gpu.name, gpu.id);
+    let reason = gpu.reason.trim_end_matches('.');
+    let reason = reason
+        .strip_prefix("Not used: ")
+        .map_or_else(|| lower_first(reason), str::to_owned);
+    Some(match gpus.len() {
+        1 => format!("{name} was found but {reason}"),
+        count => format!("{count} GPUs were found, the first {name}, but {reason}"),
+    })
+}
+
+/// What is wrong with a driver that is there, if anything is.
+fn driver_failure(nvidia: &Nvidia) -> Option<String> {
+    match nvidia.driver {
         Driver::Absent => None,
-        // A driver that finds nothing to drive, e.g. CUDA's image on a machine without a GPU.
-        Driver::Works { .. } | Driver::Refused { code: 100, .. }
-            if nvidia.kernel_module.is_none() =>
-        {
-            None
-        }
-        Driver::Works { .. } => None,
         _ => driver_verdict(nvidia).map(|verdict| verdict.reason),
     }
 }

@@ -257,3 +257,31 @@ fn in_words(decision: &policy::Decision) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_never_answers_is_a_result() {
+        // Goes on for ever whatever it is called with, as a hanging driver does.
+        let answer = ask_driver_apart(Path::new("yes"), Duration::from_millis(200));
+        assert_eq!(answer, unanswered(Driver::Hung { seconds: 0 }));
+    }
+
+    #[test]
+    fn a_driver_that_answers_nonsense_is_a_result() {
+        for (program, said) in [
+            ("true", "no answer"),
+            ("echo", "no answer"),
+            ("false", "ended with exit code 1"),
+            ("/nonexistent/atelier", "could not be started"),
+        ] {
+            let answer = ask_driver_apart(Path::new(program), DRIVER_LIMIT);
+            let Driver::Crashed { how } = answer.driver else {
+                panic!("{program}: {answer:?}")
+            };
+            assert!(how.contains(said), "{how}");
+        }
+    }
+}

@@ -45,6 +45,14 @@ pub enum ModelsError {
         /// The system's own words.
         source: std::io::Error,
     },
+    /// The default that was asked for is not there.
+    #[error("--default-model: there is no model {name:?}; there are: {names}")]
+    UnknownDefault {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        names: String,
+    },
     /// There is nothing to generate with.
     #[error(
         "there is no model to generate with: this build carries no demo model, and no folder named by \
@@ -117,6 +125,37 @@ impl Models {
         Ok(Self { models })
     }
 
+    /// The same models with this one as the default, and first.
+    ///
+    /// # Errors
+    /// [`ModelsError::UnknownDefault`], listing the names there are.
+    pub fn with_default(mut self, name: &str) -> Result<Self, ModelsError> {
+        let Some(place) = self
+            .models
+            .iter()
+            .position(|model| model.summary.name == name)
+        else {
+            return Err(ModelsError::UnknownDefault {
+                name: name.to_owned(),
+                names: self.names(),
+            });
+        };
+        self.models[..=place].rotate_right(1);
+        for (place, model) in self.models.iter_mut().enumerate() {
+            model.summary.is_default = place == 0;
+        }
+        Ok(self)
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self
+            .models
+            .iter()
+            .map(|model| model.summary.name.as_str())
+            .collect();
+        names.join(", ")
+    }
+
     /// All of them, the default first.
     pub fn all(&self) -> &[Model] {
         &self.models
@@ -140,17 +179,12 @@ impl Models {
             Some(name) => self.models.iter().find(|model| model.summary.name == name),
         };
         found.ok_or_else(|| {
-            let names: Vec<&str> = self
-                .models
-                .iter()
-                .map(|m| m.summary.name.as_str())
-                .collect();
             let asked: String = name.unwrap_or_default().chars().take(64).collect();
             AppError::invalid(
                 "model",
                 format!(
                     "There is no model “{asked}”. Choose one of: {}.",
-                    names.join(", ")
+                    self.names()
                 ),
             )
         })

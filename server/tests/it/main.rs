@@ -3,6 +3,10 @@
 
 mod accounts;
 mod command_line;
+mod devices;
 mod front_door;
+mod gallery;
+mod images;
+mod models;
 mod personas;
 mod tokens;

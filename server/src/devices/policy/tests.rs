@@ -234,6 +234,16 @@ fn a_driver_that_fails_without_listing_a_gpu_is_a_fallback_too() {
     );
     let decision = decided(refuses(999, "CUDA_ERROR_UNKNOWN"), vec![], Asked::Auto);
     assert!(decision.degraded && decision.sentence.contains("CUDA_ERROR_UNKNOWN"));
+    let card = &decision.devices[1];
+    assert_eq!(card.name, "NVIDIA driver");
+    assert!(card.remedy.is_some() && card.reason.contains("CUDA_ERROR_UNKNOWN"));
+    let asked = decided(refuses(999, "CUDA_ERROR_UNKNOWN"), vec![], Asked::Cuda(0));
+    assert!(
+        asked.sentence.contains("cuda:0 was asked for and"),
+        "{}",
+        asked.sentence
+    );
+    assert!(asked.sentence.contains("CUDA_ERROR_UNKNOWN"));
 }
 
 #[test]

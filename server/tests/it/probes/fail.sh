@@ -1,0 +1,3 @@
+#!/bin/sh
+# A probe that gives up.
+exit 3

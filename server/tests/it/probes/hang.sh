@@ -1,0 +1,3 @@
+#!/bin/sh
+# A probe whose driver never answers.
+exec sleep 600

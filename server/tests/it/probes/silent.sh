@@ -1,0 +1,3 @@
+#!/bin/sh
+# A probe that says nothing and is content.
+exit 0
