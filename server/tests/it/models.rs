@@ -305,5 +305,8 @@ fn the_default_can_be_chosen_among_all_names() {
     assert!(summaries[0].is_default && !summaries[1].is_default);
     assert_eq!(models.find(None).unwrap().summary.name, "half");
     let words = models.with_default("nonsense").unwrap_err().to_string();
-    assert!(words.contains("nonsense") && words.contains("half, tiny"), "{words}");
+    assert!(
+        words.contains("nonsense") && words.contains("half, tiny"),
+        "{words}"
+    );
 }
