@@ -52,8 +52,11 @@ impl Nvidia {
         }
         gpus.sort_by_key(|gpu| (gpu.index.unwrap_or(u32::MAX), gpu.pci.clone()));
         let driver = match answer.driver {
-            // Without a GPU and without a kernel module, a missing library is the normal case.
-            Driver::Unloadable { .. } if gpus.is_empty() && kernel_module.is_none() => {
+            // Without a GPU and without a kernel module, a missing library is the normal case, and
+            // so is one that answers CUDA_ERROR_NO_DEVICE (CUDA's container image brings it).
+            Driver::Unloadable { .. } | Driver::Refused { code: 100, .. }
+                if gpus.is_empty() && kernel_module.is_none() =>
+            {
                 Driver::Absent
             }
             driver => driver,
@@ -271,9 +274,20 @@ mod tests {
         machine
             .write("sys/bus/pci/devices/0000:02:00.0/vendor", "0x1002\n")
             .write("sys/bus/pci/devices/0000:02:00.0/class", "0x030000\n");
-        let found = machine.look(None, unloadable());
-        assert_eq!(found.driver, Driver::Absent);
-        assert!(found.gpus.is_empty());
+        let no_device = DriverAnswer {
+            driver: Driver::Refused {
+                call: "cuInit".into(),
+                code: 100,
+                name: "CUDA_ERROR_NO_DEVICE".into(),
+                words: String::new(),
+            },
+            gpus: vec![],
+        };
+        for answer in [unloadable(), no_device] {
+            let found = machine.look(None, answer);
+            assert_eq!(found.driver, Driver::Absent);
+            assert!(found.gpus.is_empty());
+        }
     }
 
     #[test]

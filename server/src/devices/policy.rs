@@ -395,9 +395,11 @@ fn fallback_reason(nvidia: &Nvidia, gpus: &[DeviceReport], asked: Asked) -> Opti
     let reason = reason
         .strip_prefix("Not used: ")
         .map_or_else(|| lower_first(reason), str::to_owned);
-    Some(match gpus.len() {
-        1 => format!("{name} was found but {reason}"),
-        count => format!("{count} GPUs were found, the first {name}, but {reason}"),
+    Some(match (asked, gpus.len()) {
+        (Asked::Auto, count) if count > 1 => {
+            format!("{count} GPUs were found, the first {name}, but {reason}")
+        }
+        _ => format!("{name} was found but {reason}"),
     })
 }
 
