@@ -57,7 +57,9 @@ impl Admin for AdminService {
 
     async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
         only_admins(viewer)?;
-        self.with_worker(self.devices.test_again().await?).await
+        let report = self.devices.test_again().await?;
+        self.jobs.device_decision_changed();
+        self.with_worker(report).await
     }
 
     async fn queue(&self, viewer: &Viewer) -> Answer<Vec<QueueRow>> {

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Atelier: a self-hosted studio for SDXL.
 #[derive(Debug, Parser)]
@@ -108,6 +109,33 @@ impl FromStr for ModelFolder {
     }
 }
 
+/// How long a worker may be silent before its job is somebody else's.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Lease {
+    /// Seconds after a worker's last heartbeat until its job is given to another.
+    #[arg(
+        long = "lease-seconds",
+        env = "ATELIER_LEASE_SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        value_name = "SECONDS",
+        hide = true
+    )]
+    seconds: u64,
+}
+
+impl Lease {
+    /// From one heartbeat to the end of the claim.
+    pub fn length(self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    /// Between heartbeats: five may fail before the claim is lost.
+    pub fn heartbeat(self) -> Duration {
+        self.length() / 6
+    }
+}
+
 /// Settings of `atelier serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeConfig {
@@ -180,6 +208,9 @@ pub struct ServeConfig {
         value_name = "N"
     )]
     pub queue_limit: u32,
+    /// How long a worker may be silent.
+    #[command(flatten)]
+    pub lease: Lease,
 }
 
 impl ServeConfig {
@@ -225,6 +256,9 @@ pub struct WorkerArgs {
     /// Name under which jobs are claimed; made up when absent.
     #[arg(long, value_name = "NAME")]
     pub owner: Option<String>,
+    /// How long it may be silent.
+    #[command(flatten)]
+    pub lease: Lease,
     /// What is logged to standard error.
     #[arg(
         long,

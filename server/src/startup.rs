@@ -12,6 +12,7 @@ use crate::http;
 use crate::jobs::JobService;
 use crate::models::Models;
 use atelier_app::backend::Backend;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,11 +226,14 @@ impl Application {
 
     /// Says on standard output what a person needs to begin.
     pub fn announce(&self) {
-        println!("{}", self.services.devices.decision());
+        let mut lines = self.services.devices.decision();
         if let Some(code) = &self.setup_code {
-            println!("Setup code: {code}");
+            lines += &format!("\nSetup code: {code}");
         }
-        println!("Atelier is ready: http://{}", self.address);
+        lines += &format!("\nAtelier is ready: http://{}\n", self.address);
+        // Whoever reads only the first line and hangs up must not end the server.
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
     }
 
     /// Answers requests until [`Shutdown::request`]; then lets requests and the running job finish

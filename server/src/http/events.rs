@@ -138,7 +138,7 @@ impl Stream {
             tokio::select! {
                 () = shutdown.requested() => return None,
                 changed = changes.wait_for(|version| *version > seen) => { changed.ok()?; }
-                () = tokio::time::sleep(RECHECK) => continue,
+                () = tokio::time::sleep(RECHECK.saturating_sub(self.checked.elapsed())) => continue,
             }
             tokio::time::sleep(BREATH).await;
             if let Err(problem) = self.look().await {

@@ -20,6 +20,8 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
+const JOB_ID: HeaderName = HeaderName::from_static("x-atelier-job-id");
+
 /// A job with what a poller wants first.
 #[derive(Serialize)]
 pub(super) struct JobAnswer {
@@ -72,10 +74,7 @@ pub(super) async fn generate_image(
     };
     let submitted = services.jobs.submit_once(&viewer, request, key).await?;
     if prefers_async(&headers) {
-        let location = format!("/api/jobs/{}", submitted.job.id.0);
-        let mut response =
-            (StatusCode::ACCEPTED, Json(JobAnswer::from(submitted.job))).into_response();
-        put(&mut response, LOCATION, &location);
+        let mut response = accepted(submitted.job);
         put(
             &mut response,
             HeaderName::from_static("preference-applied"),
@@ -87,6 +86,10 @@ pub(super) async fn generate_image(
         .jobs
         .wait_until_ended(&viewer, &submitted.job.id)
         .await?;
+    if !job.state.is_final() {
+        // The server stops: the job goes on after the restart.
+        return Ok(accepted(job));
+    }
     let mut response = match job.state {
         JobState::Done => finished(&services, &viewer, &job, wants_json(&headers)).await?,
         JobState::Cancelled => {
@@ -100,12 +103,17 @@ pub(super) async fn generate_image(
             Problem::with_detail(StatusCode::INTERNAL_SERVER_ERROR, words).into_response()
         }
     };
-    put(
-        &mut response,
-        HeaderName::from_static("x-atelier-job-id"),
-        &job.id.0,
-    );
+    put(&mut response, JOB_ID, &job.id.0);
     Ok(response)
+}
+
+/// 202: the job is on disk, and its image will be in the caller's gallery.
+fn accepted(job: JobView) -> Response {
+    let id = job.id.0.clone();
+    let mut response = (StatusCode::ACCEPTED, Json(JobAnswer::from(job))).into_response();
+    put(&mut response, LOCATION, &format!("/api/jobs/{id}"));
+    put(&mut response, JOB_ID, &id);
+    response
 }
 
 async fn finished(

@@ -4,17 +4,19 @@
 //! [`supervisor`] keeps it alive; [`progress`] carries its news to whoever watches.
 
 mod estimate; // how long an image takes
+mod fairness; // who goes next
 pub mod progress; // the news board
 pub mod protocol; // what server and worker say to each other
 pub mod queue; // the SQL: six statements and some looks
 mod supervisor; // one worker process, kept running
+mod terms; // what the queue speaks of
 pub mod worker; // that process
 
 use crate::config::ServeConfig;
 use crate::db::{Db, now_ms};
 use crate::devices::Devices;
 use crate::error::ServerError;
-use crate::gallery::GalleryService;
+use crate::gallery::{Facts, GalleryService};
 use crate::models::Models;
 use crate::startup::Shutdown;
 use async_trait::async_trait;
@@ -30,20 +32,27 @@ use progress::Board;
 use protocol::Order;
 use queue::{Dead, Enqueued, JobRow, Limits, Queue, Waiting};
 use std::fs::File;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use supervisor::Supervisor;
 
 /// What a job is thought to cost, in device-seconds, while its model was never measured.
 const UNMEASURED_COST_S: f64 = 10.0;
 /// Images that speeds are taken from.
 const SPEED_SAMPLE: u32 = 100;
+/// How long they serve: every step of every job asks for its model's speed.
+const SPEED_KEPT: Duration = Duration::from_secs(1);
 /// Images whose step times are plotted.
 const PLOTTED: u32 = 60;
+/// Between two looks at a job that somebody waits for.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long a failed or cancelled job stays in its owner's list.
 const REMEMBERED_MS: i64 = 10 * 60 * 1000;
 /// Longest `Idempotency-Key`.
 const LONGEST_KEY: usize = 200;
+
+/// Settings and facts of images, newest first.
+type Measurements = Vec<(Settings, Facts)>;
 
 /// The queue and its worker.
 pub struct JobService {
@@ -54,6 +63,8 @@ pub struct JobService {
     board: Arc<Board>,
     supervisor: Arc<Supervisor>,
     shutdown: Shutdown,
+    /// What the latest images took, and when that was read.
+    measured: Mutex<Option<(Instant, Arc<Measurements>)>>,
     /// Held for as long as this server lives, so that no second one takes its jobs back.
     _lock: File,
 }
@@ -104,6 +115,7 @@ impl JobService {
             board,
             supervisor,
             shutdown,
+            measured: Mutex::default(),
             _lock: lock,
         }))
     }
@@ -164,38 +176,31 @@ impl JobService {
         Ok(Submitted { job, replayed })
     }
 
-    /// Waits until a job of the viewer has ended, and answers it; at once when it has already.
+    /// Waits until a job of the viewer has ended, and answers it; at once when it has already. When
+    /// the server stops, a job that runs is waited for as long as it may run; one that waits is
+    /// answered as it is, for it goes on after the restart.
     ///
     /// # Errors
-    /// [`AppError::NotFound`] when it is nobody's or somebody else's, [`AppError::Unavailable`] when
-    /// the server stops meanwhile (the job stays queued).
+    /// [`AppError::NotFound`] when it is nobody's or somebody else's.
     pub async fn wait_until_ended(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView> {
         let mut changes = self.board.changes();
         loop {
+            let stopping = self.shutdown.is_requested();
             let row = self.own(viewer, id).await?;
-            if row.state.is_final() {
+            if row.state.is_final() || (stopping && row.state == JobState::Queued) {
                 return self.view(row).await;
             }
-            let seen = self.board.latest(id).map(|latest| latest.version);
             // The board tells at once; looking by ourselves is the safety net.
-            let look = tokio::time::sleep(Duration::from_secs(2));
+            let look = tokio::time::sleep(LOOK);
             tokio::pin!(look);
             loop {
                 tokio::select! {
                     () = &mut look => break,
-                    () = self.shutdown.requested() => {
-                        return Err(AppError::Unavailable {
-                            message: format!(
-                                "The server is stopping; the job {} stays in the queue and goes on after the restart.",
-                                id.0
-                            ),
-                        });
-                    }
+                    () = self.shutdown.requested(), if !stopping => break,
                     changed = changes.changed() => {
-                        // Steps are news to others; only a changed row can have ended.
-                        let ended = self.board.latest(id).is_none_or(|latest| latest.ended());
-                        let moved = self.board.latest(id).map(|latest| latest.version) != seen;
-                        if changed.is_err() || (ended && moved) {
+                        // Steps are news to others; only what the worker has let go can have ended.
+                        let let_go = self.board.latest(id).is_none_or(|latest| latest.ended());
+                        if changed.is_err() || let_go {
                             break;
                         }
                     }
@@ -293,10 +298,23 @@ impl JobService {
     }
 
     async fn speed(&self, model: &str) -> Result<Option<Speed>, ServerError> {
-        Ok(Speed::measured(
-            model,
-            &self.queue.latest_facts(SPEED_SAMPLE).await?,
-        ))
+        let known = {
+            let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+            measured
+                .as_ref()
+                .filter(|(at, latest)| !latest.is_empty() && at.elapsed() < SPEED_KEPT)
+                .map(|(_, latest)| latest.clone())
+        };
+        let latest = match known {
+            Some(latest) => latest,
+            None => {
+                let latest = Arc::new(self.queue.latest_facts(SPEED_SAMPLE).await?);
+                *self.measured.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((Instant::now(), latest.clone()));
+                latest
+            }
+        };
+        Ok(Speed::measured(model, &latest))
     }
 
     async fn cost(&self, settings: &Settings) -> Result<f64, ServerError> {
@@ -307,16 +325,7 @@ impl JobService {
     /// Seconds until the device is through with what runs now.
     async fn running_left_s(&self) -> Result<f64, ServerError> {
         let mut left = 0.0;
-        for row in self
-            .queue
-            .overview()
-            .await?
-            .iter()
-            .filter(|row| row.state == JobState::Running)
-        {
-            let Some(job) = self.queue.job(&row.id).await? else {
-                continue;
-            };
+        for job in self.queue.running().await? {
             left += self
                 .left_s(&job, self.speed(&job.settings.model).await?)
                 .unwrap_or(UNMEASURED_COST_S);

@@ -8,6 +8,9 @@
 //! next. A user who comes back from idling starts at the smallest time of those who wait, so idling
 //! banks no credit.
 
+pub use super::fairness::{Waiting, in_fair_order};
+pub use super::terms::{Claim, Dead, Enqueued, JobRow, Limits, NewImage, Pulse};
+
 use crate::db::{Db, Write, now_ms};
 use crate::gallery::Facts;
 use atelier_app::account::UserId;
@@ -19,130 +22,6 @@ use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// How many jobs may wait.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Queued and running jobs of one user.
-    pub per_user: u32,
-    /// Queued and running jobs of everybody.
-    pub total: u32,
-}
-
-/// A job's row.
-#[derive(Clone, Debug)]
-pub struct JobRow {
-    /// Its id.
-    pub id: JobId,
-    /// Its owner.
-    pub user_id: UserId,
-    /// Where it stands.
-    pub state: JobState,
-    /// What was asked for.
-    pub settings: Settings,
-    /// Which attempt runs or ran last; 0 before the first.
-    pub attempt: u32,
-    /// What the worker said last.
-    pub phase: Option<String>,
-    /// Finished steps, at most a heartbeat old.
-    pub step: u32,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// Unix milliseconds.
-    pub created_at: i64,
-    /// Unix milliseconds, of the last attempt.
-    pub started_at: Option<i64>,
-    /// Unix milliseconds.
-    pub finished_at: Option<i64>,
-    /// Its image, once done (and not deleted since).
-    pub image_id: Option<ImageId>,
-}
-
-/// What became of a request to queue.
-#[derive(Debug)]
-pub enum Enqueued {
-    /// It waits now.
-    New(JobRow),
-    /// The same idempotency key came before: this is its job.
-    Replayed(JobRow),
-    /// The user has as many as allowed.
-    UserFull,
-    /// Everybody together has.
-    QueueFull,
-}
-
-/// A job in a worker's hands.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// Its id.
-    pub id: JobId,
-    /// Its owner.
-    pub user_id: UserId,
-    /// What to make.
-    pub settings: Settings,
-    /// The right to write; grows with each claim.
-    pub fence: i64,
-    /// Which attempt this is, from 1.
-    pub attempt: u32,
-    /// When it was queued, Unix milliseconds.
-    pub created_at: i64,
-    /// When it was claimed, Unix milliseconds.
-    pub started_at: i64,
-}
-
-/// A heartbeat's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pulse {
-    /// Go on.
-    Mine,
-    /// The owner wants it stopped.
-    Cancel,
-    /// Somebody else has it, or it ended: drop everything.
-    Lost,
-}
-
-/// A stored file about to become a job's image.
-#[derive(Clone, Debug)]
-pub struct NewImage {
-    /// Its id.
-    pub id: ImageId,
-    /// SHA-256 of the PNG in hex; the file is on disk already.
-    pub sha256: String,
-    /// Bytes of the PNG.
-    pub bytes: u64,
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// `#rrggbb`.
-    pub dominant_colour: String,
-    /// How it was made.
-    pub facts: Facts,
-}
-
-/// A waiting job as the fair order needs it.
-#[derive(Clone, Debug)]
-pub struct Waiting {
-    /// Its id.
-    pub id: JobId,
-    /// Its owner.
-    pub user_id: UserId,
-    /// Expected device-seconds.
-    pub cost: f64,
-}
-
-/// Whose running jobs are taken back, besides those whose lease ran out.
-#[derive(Clone, Copy, Debug)]
-pub enum Dead<'a> {
-    /// Nobody else's.
-    Nobody,
-    /// Everybody's: the server has just started, so no worker of an earlier one counts.
-    Everybody,
-    /// This worker's, which died at its work.
-    Crashed(&'a str),
-    /// This worker's, which we ended ourselves: the attempt does not count.
-    Stopped(&'a str),
-}
 
 /// The queue's SQL. Cheap to clone.
 #[derive(Clone)]
@@ -440,11 +319,11 @@ impl Queue {
         dead: Dead<'_>,
         why: &str,
     ) -> Result<Vec<(JobId, UserId, String)>, sqlx::Error> {
-        let (owner, everybody, forgiven) = match dead {
-            Dead::Nobody => (None, false, 0),
-            Dead::Everybody => (None, true, 0),
-            Dead::Crashed(owner) => (Some(owner), false, 0),
-            Dead::Stopped(owner) => (Some(owner), false, 1),
+        let (owner, everybody, innocent) = match dead {
+            Dead::Nobody => (None, false, false),
+            Dead::Everybody => (None, true, true),
+            Dead::Crashed(owner) => (Some(owner), false, false),
+            Dead::Stopped(owner) => (Some(owner), false, true),
         };
         let left: bool = sqlx::query_scalar(
             "select exists (select 1 from job where state = 'running' and (lease_until < ? or owner = ? or ?))",
@@ -472,6 +351,8 @@ impl Queue {
         for row in &rows {
             let id: String = row.try_get("id")?;
             let user = UserId(row.try_get("user_id")?);
+            let had: String = row.try_get("owner")?;
+            let forgiven = innocent && (everybody || owner == Some(had.as_str()));
             // The fence moves on, so that a worker that was only asleep matches no row.
             sqlx::query(
                 "update job set
@@ -482,15 +363,18 @@ impl Queue {
                      owner = null, lease_until = null, phase = null, step = 0
                  where id = ?4",
             )
-            .bind(forgiven)
+            .bind(i64::from(forgiven))
             .bind(why)
             .bind(now)
             .bind(&id)
             .execute(&mut *write)
             .await?;
-            // The next claim charges again; a lost attempt is not its owner's to pay.
-            charge(&mut write, user, -row.try_get::<f64, _>("cost")?).await?;
-            reaped.push((JobId(id), user, row.try_get("owner")?));
+            // The next claim charges again. An attempt that ended its worker stays charged: whoever
+            // sends such jobs waits for their turn like everybody else.
+            if forgiven {
+                charge(&mut write, user, -row.try_get::<f64, _>("cost")?).await?;
+            }
+            reaped.push((JobId(id), user, had));
         }
         write.commit().await?;
         Ok(reaped)
@@ -604,6 +488,16 @@ impl Queue {
             .collect()
     }
 
+    /// Everybody's running jobs, oldest first.
+    pub async fn running(&self) -> Result<Vec<JobRow>, sqlx::Error> {
+        let rows = sqlx::query(
+            "select j.*, null as image_id from job j where j.state = 'running' order by j.id",
+        )
+        .fetch_all(self.db.read())
+        .await?;
+        rows.iter().map(read_row).collect()
+    }
+
     /// Open jobs of everybody: (queued, running).
     pub async fn depth(&self) -> Result<(u32, u32), sqlx::Error> {
         sqlx::query_as(
@@ -629,36 +523,6 @@ impl Queue {
             })
             .collect()
     }
-}
-
-/// Plays the claims through: smallest virtual time first, then priority, then age. `waiting` is
-/// sorted by user, priority (highest first) and id; `shares` holds each user's (vtime, weight).
-pub fn in_fair_order(
-    waiting: Vec<Waiting>,
-    mut shares: HashMap<UserId, (f64, f64)>,
-) -> Vec<Waiting> {
-    let mut lines: HashMap<UserId, std::collections::VecDeque<Waiting>> = HashMap::new();
-    let total = waiting.len();
-    for job in waiting {
-        lines.entry(job.user_id).or_default().push_back(job);
-    }
-    let mut order = Vec::with_capacity(total);
-    while let Some(user) = lines
-        .iter()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(user, _)| *user)
-        .min_by(|a, b| {
-            let time = |user| shares.get(user).map_or(0.0, |share| share.0);
-            time(a).total_cmp(&time(b)).then(a.cmp(b))
-        })
-    {
-        if let Some(job) = lines.get_mut(&user).and_then(|line| line.pop_front()) {
-            let share = shares.entry(user).or_insert((0.0, 1.0));
-            share.0 += job.cost / share.1;
-            order.push(job);
-        }
-    }
-    order
 }
 
 /// Adds device-seconds to a user's virtual time.

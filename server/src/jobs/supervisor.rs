@@ -10,15 +10,18 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
-/// Waits between restarts: doubled each time up to the longest, forgotten after a calm minute.
+/// Waits between restarts: doubled each time up to the longest, forgotten after a calm minute or a
+/// job that came to its end.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 const CALM: Duration = Duration::from_secs(60);
-/// How often leases are looked at.
+/// The longest between two looks at the leases.
 const REAP: Duration = Duration::from_secs(5);
+/// How long a worker may take to put its job back before it is killed.
+const RELEASE: Duration = Duration::from_secs(5);
 /// What a job's owner reads when its last attempt died too.
 pub const CRASHED: &str = "Making this image ended the worker process each time it was tried. Try another size or other settings; an administrator finds the reason in the log.";
 
@@ -27,6 +30,7 @@ pub struct Supervisor {
     orders: mpsc::UnboundedSender<Order>,
     words: Mutex<String>,
     stopped: watch::Sender<bool>,
+    kill: Notify,
 }
 
 impl Supervisor {
@@ -42,6 +46,7 @@ impl Supervisor {
             orders,
             words: Mutex::new("starting".into()),
             stopped: watch::Sender::new(false),
+            kill: Notify::new(),
         });
         let shift = Shift {
             queue: queue.clone(),
@@ -80,8 +85,14 @@ impl Supervisor {
             return;
         }
         self.order(Order::Release);
-        let _ = tokio::time::timeout(Duration::from_secs(5), stopped.wait_for(|stopped| *stopped))
-            .await;
+        if tokio::time::timeout(RELEASE, stopped.wait_for(|stopped| *stopped))
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        self.kill.notify_one();
+        let _ = tokio::time::timeout(RELEASE, stopped.wait_for(|stopped| *stopped)).await;
     }
 
     fn say(&self, words: impl Into<String>) {
@@ -102,8 +113,22 @@ struct Shift {
 enum End {
     /// As ordered.
     Ordered,
-    /// On its own, with these words.
-    Died(String),
+    /// On its own.
+    Died {
+        /// How, in words.
+        words: String,
+        /// Whether a job of its came to an end before.
+        useful: bool,
+    },
+}
+
+impl End {
+    fn died(words: String) -> Self {
+        Self::Died {
+            words,
+            useful: false,
+        }
+    }
 }
 
 impl Shift {
@@ -114,14 +139,14 @@ impl Shift {
             let born = Instant::now();
             let end = match self.spawn(&owner) {
                 Ok(child) => self.attend(child, &owner, &mut inbox).await,
-                Err(error) => End::Died(format!("it could not be started: {error}")),
+                Err(error) => End::died(format!("it could not be started: {error}")),
             };
-            let words = match end {
+            let (words, useful) = match end {
                 End::Ordered => {
                     self.take_back(Dead::Stopped(&owner)).await;
                     break;
                 }
-                End::Died(words) => words,
+                End::Died { words, useful } => (words, useful),
             };
             tracing::error!(reason = words, "the worker process ended; starting another");
             self.supervisor.say(format!("restarting ({words})"));
@@ -129,7 +154,7 @@ impl Shift {
             if let Err(error) = self.devices.record("worker_died", "cpu", &words).await {
                 tracing::error!(%error, "a device event could not be written");
             }
-            if born.elapsed() > CALM {
+            if useful || born.elapsed() > CALM {
                 wait = BACK_OFF.0;
             }
             // An order to stop must not wait for the back-off.
@@ -162,6 +187,8 @@ impl Shift {
                 "--log",
                 &self.config.log,
             ])
+            .arg("--lease-seconds")
+            .arg(self.config.lease.length().as_secs().to_string())
             .arg("--data-dir")
             .arg(&self.config.data_dir.path);
         for folder in &self.config.models.folders {
@@ -188,59 +215,79 @@ impl Shift {
         owner: &str,
         inbox: &mut mpsc::UnboundedReceiver<Order>,
     ) -> End {
-        let (Some(mut orders), Some(news)) = (child.stdin.take(), child.stdout.take()) else {
-            return End::Died("its pipes could not be opened".into());
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return End::died("its pipes could not be opened".into());
         };
-        let mut news = BufReader::new(news).lines();
-        let mut leases = tokio::time::interval(REAP);
-        let mut stopping = false;
-        let mut hearing = true;
-        let first = Order::Device {
+        // A worker that does not read must not keep its supervisor from noticing that.
+        let orders = pass_down(stdin);
+        let mut news = BufReader::new(stdout).lines();
+        let mut leases = tokio::time::interval(REAP.min(self.config.lease.heartbeat()));
+        let (mut stopping, mut hearing, mut useful) = (false, true, false);
+        let mut hung = false;
+        let _ = orders.send(Order::Device {
             fallback_reason: self.devices.fallback_reason(),
-        };
-        let _ = orders.write_all(line(&first).as_bytes()).await;
-        loop {
+        });
+        let status = loop {
             tokio::select! {
                 order = inbox.recv() => {
                     let order = order.unwrap_or(Order::Release);
                     stopping |= matches!(order, Order::Drain | Order::Release);
                     // A worker that is gone is noticed below.
-                    let _ = orders.write_all(line(&order).as_bytes()).await;
+                    let _ = orders.send(order);
                 }
                 text = news.next_line(), if hearing => match text {
-                    Ok(Some(text)) => match serde_json::from_str::<News>(&text) {
-                        Ok(news) => self.hear(news),
-                        Err(error) => tracing::warn!(%error, "news could not be read"),
-                    },
+                    Ok(Some(text)) => useful |= self.hear(&text),
                     Ok(None) | Err(_) => hearing = false,
                 },
-                status = child.wait() => {
-                    return match status {
-                        _ if stopping => End::Ordered,
-                        Ok(status) => End::Died(format!("crashed: {status}")),
-                        Err(error) => End::Died(format!("lost: {error}")),
-                    };
+                status = child.wait() => break status,
+                () = self.supervisor.kill.notified() => {
+                    tracing::error!("the worker process does not stop and is ended");
+                    let _ = child.start_kill();
                 }
                 _ = leases.tick() => {
-                    let hung = self.take_back(Dead::Nobody).await.iter().any(|had| had == owner);
-                    if hung {
+                    if self.take_back(Dead::Nobody).await.iter().any(|had| had == owner) {
                         tracing::error!("the worker process stopped answering and is ended");
+                        hung = true;
                         let _ = child.start_kill();
                     }
                 }
             }
-        }
+        };
+        // What it said last is still in the pipe.
+        let rest = async {
+            while let Ok(Some(text)) = news.next_line().await {
+                useful |= self.hear(&text);
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+        let words = match status {
+            _ if stopping => return End::Ordered,
+            _ if hung => "stopped answering".to_owned(),
+            Ok(status) => format!("crashed: {status}"),
+            Err(error) => format!("lost: {error}"),
+        };
+        End::Died { words, useful }
     }
 
-    fn hear(&self, news: News) {
+    /// Puts a line of news up; answers whether a job came to its end.
+    fn hear(&self, text: &str) -> bool {
+        let news = match serde_json::from_str::<News>(text) {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::warn!(%error, "news could not be read");
+                return false;
+            }
+        };
         match &news {
             News::Idle => self.supervisor.say("idle"),
             News::Claimed { .. } | News::Progress { .. } => self.supervisor.say("working"),
             News::Ended { .. } => {}
         }
+        let ended = matches!(news, News::Ended { .. });
         if news != News::Idle {
             self.board.hear(news);
         }
+        ended
     }
 
     /// Takes jobs back and tells their owners; answers the workers that had them.
@@ -263,4 +310,17 @@ impl Shift {
             }
         }
     }
+}
+
+/// Writes orders to a worker's standard input for as long as it reads and the answer lives.
+fn pass_down(mut stdin: ChildStdin) -> mpsc::UnboundedSender<Order> {
+    let (orders, mut inbox) = mpsc::unbounded_channel::<Order>();
+    tokio::spawn(async move {
+        while let Some(order) = inbox.recv().await {
+            if stdin.write_all(line(&order).as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    });
+    orders
 }

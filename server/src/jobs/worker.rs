@@ -6,7 +6,7 @@
 
 use super::protocol::{News, Order, line};
 use super::queue::{Claim, NewImage, Pulse, Queue};
-use crate::config::{LogFormat, WorkerArgs};
+use crate::config::{Lease, LogFormat, WorkerArgs};
 use crate::db::{Db, now_ms};
 use crate::gallery::metadata::{dominant_colour, write_png};
 use crate::gallery::{Facts, ImageStore};
@@ -15,12 +15,14 @@ use crate::telemetry;
 use atelier_app::gallery::{ImageId, PhaseTimings};
 use atelier_app::studio::JobId;
 use atelier_engine::{
-    Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress,
+    Control, EngineError, GenerateRequest, Generation, LoadEvent, LoadOptions, Phase, Pipeline,
+    Progress,
 };
 use base64::Engine as _;
 use image::RgbImage;
 use std::io::{BufRead, Cursor, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,15 +30,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// How long a claim lives without a heartbeat.
-pub const LEASE: Duration = Duration::from_secs(30);
-/// How often the heart beats.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often an idle worker looks by itself, should a wake-up have been lost.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Between two tries to write down how a job ended.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What came of looking for a job.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing waits.
     Nothing,
@@ -55,7 +56,12 @@ pub fn run(args: WorkerArgs) -> ExitCode {
         .build();
     let result = runtime
         .map_err(|error| error.to_string())
-        .and_then(|runtime| runtime.block_on(work(args)));
+        .and_then(|runtime| {
+            let result = runtime.block_on(work(args));
+            // A model that is just being loaded is not waited for.
+            runtime.shutdown_background();
+            result
+        });
     match result {
         Ok(code) => code,
         Err(words) => {
@@ -67,36 +73,8 @@ pub fn run(args: WorkerArgs) -> ExitCode {
 
 async fn work(args: WorkerArgs) -> Result<ExitCode, String> {
     telemetry::start(&args.log, LogFormat::Text)?;
-    if args.device != "cpu" {
-        return Err(format!(
-            "--device {}: this build computes on the CPU only",
-            args.device
-        ));
-    }
-    let owner = args
-        .owner
-        .clone()
-        .unwrap_or_else(|| format!("worker-{}", Uuid::now_v7()));
-    let db = Db::connect(&args.data_dir.database())
-        .await
-        .map_err(|error| error.to_string())?;
-    let folders: Vec<_> = args
-        .models
-        .folders
-        .iter()
-        .map(|folder| (folder.name.clone(), folder.path.clone()))
-        .collect();
-    let models = Models::open(&args.data_dir.path, &folders).map_err(|error| error.to_string())?;
-    let files = ImageStore::open(&args.data_dir.path).map_err(|error| error.to_string())?;
-    let desk = Arc::new(Desk::default());
-    let mut worker = Worker {
-        owner,
-        queue: Queue::new(db),
-        models,
-        files,
-        desk: desk.clone(),
-        loaded: None,
-    };
+    let mut worker = Worker::open(&args, print).await?;
+    let desk = worker.desk.clone();
     listen(desk.clone());
     tokio::spawn(drain_on_signal(desk.clone()));
     loop {
@@ -107,7 +85,7 @@ async fn work(args: WorkerArgs) -> Result<ExitCode, String> {
             Ok(Outcome::Ended) => {}
             Ok(Outcome::Doubtful) => return Ok(ExitCode::FAILURE),
             Ok(Outcome::Nothing) => {
-                say(&News::Idle);
+                print(&News::Idle);
                 let _ = tokio::time::timeout(LOOK, desk.woken.notified()).await;
             }
             Err(error) => {
@@ -118,10 +96,19 @@ async fn work(args: WorkerArgs) -> Result<ExitCode, String> {
     }
 }
 
+/// One line of news on standard output. A closed pipe means that the server is gone; standard input
+/// says so as well.
+fn print(news: &News) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line(news).as_bytes());
+    let _ = out.flush();
+}
+
 /// What the order-reading thread and the job share.
 #[derive(Default)]
 struct Desk {
     draining: AtomicBool,
+    releasing: AtomicBool,
     woken: Notify,
     fallback_reason: Mutex<Option<String>>,
     current: Mutex<Option<Arc<Current>>>,
@@ -131,6 +118,9 @@ struct Desk {
 struct Current {
     job: JobId,
     stop: Mutex<Option<Stop>>,
+    stop_asked: Notify,
+    /// The engine cannot be stopped while it loads a model.
+    loading: AtomicBool,
     phase: Mutex<(String, u32)>,
 }
 
@@ -143,8 +133,32 @@ enum Stop {
 }
 
 impl Current {
+    fn new(job: JobId) -> Self {
+        Self {
+            job,
+            stop: Mutex::default(),
+            stop_asked: Notify::new(),
+            loading: AtomicBool::new(false),
+            phase: Mutex::new(("starting".into(), 0)),
+        }
+    }
+
     fn stop(&self, why: Stop) {
         lock(&self.stop).get_or_insert(why);
+        self.stop_asked.notify_one();
+    }
+
+    /// Waits for a stop that is asked for while the model loads; one that comes later is seen by
+    /// the engine itself.
+    async fn stopped_while_loading(&self) -> Stop {
+        loop {
+            self.stop_asked.notified().await;
+            if let Some(why) = self.stopped()
+                && self.loading.load(Ordering::Acquire)
+            {
+                return why;
+            }
+        }
     }
 
     fn stopped(&self) -> Option<Stop> {
@@ -185,6 +199,7 @@ impl Desk {
             Order::Drain => self.draining.store(true, Ordering::Release),
             Order::Release => {
                 self.draining.store(true, Ordering::Release);
+                self.releasing.store(true, Ordering::Release);
                 if let Some(current) = current {
                     current.stop(Stop::Released);
                 }
@@ -210,19 +225,18 @@ async fn drain_on_signal(desk: Arc<Desk>) {
     desk.obey(Order::Release);
 }
 
-/// One line of news. A closed pipe means that the server is gone; standard input says so as well.
-fn say(news: &News) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(line(news).as_bytes());
-    let _ = out.flush();
-}
+/// Where news go.
+type Say = Arc<dyn Fn(&News) + Send + Sync>;
 
-struct Worker {
+/// Runs jobs one by one, with the latest model kept in memory.
+pub struct Worker {
     owner: String,
+    lease: Lease,
     queue: Queue,
     models: Models,
     files: ImageStore,
     desk: Arc<Desk>,
+    say: Say,
     /// The model in memory, by name.
     loaded: Option<(String, Arc<Pipeline>)>,
 }
@@ -241,26 +255,76 @@ enum Unmade {
 }
 
 impl Worker {
+    /// Opens the data folder that a server has made; `say` takes the news.
+    ///
+    /// # Errors
+    /// One line that names what cannot be used.
+    pub async fn open(
+        args: &WorkerArgs,
+        say: impl Fn(&News) + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        if args.device != "cpu" {
+            return Err(format!(
+                "--device {}: this build computes on the CPU only",
+                args.device
+            ));
+        }
+        let owner = args
+            .owner
+            .clone()
+            .unwrap_or_else(|| format!("worker-{}", Uuid::now_v7()));
+        let db = Db::connect(&args.data_dir.database())
+            .await
+            .map_err(|error| error.to_string())?;
+        let folders: Vec<_> = args
+            .models
+            .folders
+            .iter()
+            .map(|folder| (folder.name.clone(), folder.path.clone()))
+            .collect();
+        let models =
+            Models::open(&args.data_dir.path, &folders).map_err(|error| error.to_string())?;
+        let files = ImageStore::open(&args.data_dir.path).map_err(|error| error.to_string())?;
+        Ok(Self {
+            owner,
+            lease: args.lease,
+            queue: Queue::new(db),
+            models,
+            files,
+            desk: Arc::default(),
+            say: Arc::new(say),
+            loaded: None,
+        })
+    }
+
     /// Claims the next job in fair order and runs it to its end.
-    async fn run_next_job(&mut self) -> Result<Outcome, sqlx::Error> {
-        let Some(claim) = self.queue.claim(&self.owner, LEASE).await? else {
+    ///
+    /// # Errors
+    /// The database's; a job that was claimed then waits for its lease to run out.
+    pub async fn run_next_job(&mut self) -> Result<Outcome, sqlx::Error> {
+        let claimed = self.queue.claim(&self.owner, self.lease.length()).await?;
+        let Some(claim) = claimed else {
             return Ok(Outcome::Nothing);
         };
         let began = Instant::now();
-        let current = Arc::new(Current {
-            job: claim.id.clone(),
-            stop: Mutex::default(),
-            phase: Mutex::new(("starting".into(), 0)),
-        });
+        let current = Arc::new(Current::new(claim.id.clone()));
         *lock(&self.desk.current) = Some(current.clone());
-        say(&News::Claimed {
+        if self.desk.releasing.load(Ordering::Acquire) {
+            current.stop(Stop::Released);
+        }
+        (self.say)(&News::Claimed {
             job: claim.id.clone(),
             user: claim.user_id,
             attempt: claim.attempt,
         });
         // A cancellation that came between claim and now went unheard: the first beat is at once.
-        let heart = tokio::spawn(beat(self.queue.clone(), claim.clone(), current.clone()));
-        let made = self.make(&claim, current.clone()).await;
+        let heart = tokio::spawn(beat(
+            self.queue.clone(),
+            claim.clone(),
+            current.clone(),
+            self.lease,
+        ));
+        let made = self.make(&claim, &current, began).await;
         let outcome = if matches!(made, Err(Unmade::Panicked(_))) {
             Outcome::Doubtful
         } else {
@@ -269,14 +333,19 @@ impl Worker {
         let ended = self.end(&claim, &current, made, began).await;
         heart.abort();
         *lock(&self.desk.current) = None;
-        say(&News::Ended {
+        (self.say)(&News::Ended {
             job: claim.id.clone(),
         });
         ended.map(|()| outcome)
     }
 
     /// Runs the engine on a thread of its own.
-    async fn make(&mut self, claim: &Claim, current: Arc<Current>) -> Result<Made, Unmade> {
+    async fn make(
+        &mut self,
+        claim: &Claim,
+        current: &Arc<Current>,
+        began: Instant,
+    ) -> Result<Made, Unmade> {
         let model = self
             .models
             .find(Some(&claim.settings.model))
@@ -288,55 +357,44 @@ impl Worker {
             .take()
             .filter(|(loaded, _)| *loaded == name)
             .map(|(_, pipeline)| pipeline);
+        current.loading.store(resident.is_none(), Ordering::Release);
         let mut request = engine_request(&claim.settings);
         request.previews = true;
-        let thread = tokio::task::spawn_blocking(move || {
+        let watcher = Watcher {
+            current: current.clone(),
+            say: self.say.clone(),
+        };
+        let mut thread = tokio::task::spawn_blocking(move || {
             catch_unwind(AssertUnwindSafe(|| {
-                let watcher = Watcher { current };
-                let began = Instant::now();
-                let (pipeline, loading_s) = match resident {
-                    Some(pipeline) => (pipeline, 0.0),
-                    None => {
-                        watcher.tell("loading model", 0, 0.0, None);
-                        let pipeline =
-                            Pipeline::load(&folder, &LoadOptions::default(), &mut |event| {
-                                let LoadEvent::Component { name, index, count } = event;
-                                watcher.tell(
-                                    &format!("loading model: {name} ({} of {count})", index + 1),
-                                    0,
-                                    0.0,
-                                    None,
-                                );
-                            })
-                            .map_err(|error| Unmade::Refused(error.to_string()))?;
-                        (Arc::new(pipeline), began.elapsed().as_secs_f64())
-                    }
-                };
-                let mut denoising_since = None;
-                let made = pipeline.generate(&request, &mut |progress| {
-                    watcher.watch(progress, &mut denoising_since)
-                });
-                match made {
-                    Ok(generation) => Ok((
-                        pipeline,
-                        Made {
-                            generation,
-                            loading_s,
-                        },
-                    )),
-                    Err(EngineError::Cancelled) => Err(Unmade::Stopped),
-                    Err(error) => Err(Unmade::Refused(error.to_string())),
-                }
+                run_engine(resident, &folder, &request, &watcher)
             }))
         });
-        let result = match thread.await {
-            Ok(Ok(result)) => result,
+        let finished = tokio::select! {
+            finished = &mut thread => finished,
+            why = current.stopped_while_loading() => {
+                match why {
+                    // The process ends, and the thread with it.
+                    Stop::Released => return Err(Unmade::Stopped),
+                    // Its owner need not wait for a model that the next job wants too.
+                    Stop::Cancelled => {
+                        let spent = began.elapsed().as_secs_f64();
+                        if self.queue.confirm_cancel(claim, spent).await.is_ok() {
+                            (self.say)(&News::Ended { job: claim.id.clone() });
+                        }
+                    }
+                    Stop::Lost => {}
+                }
+                thread.await
+            }
+        };
+        match finished {
+            Ok(Ok((pipeline, made))) => {
+                self.loaded = pipeline.map(|pipeline| (name, pipeline));
+                made
+            }
             Ok(Err(panic)) => Err(Unmade::Panicked(panic_words(&*panic))),
             Err(error) => Err(Unmade::Panicked(error.to_string())),
-        };
-        let (pipeline, made) = result?;
-        self.loaded = Some((name, pipeline));
-        Ok(made)
+        }
     }
 
     /// Stores what was made and ends the job, or says why there is nothing.
@@ -355,18 +413,17 @@ impl Worker {
                     Ok(image) => image,
                     Err(words) => {
                         tracing::error!(job, error = words, "an image could not be stored");
-                        self.queue.fail(claim, &words).await?;
+                        self.insist(|| self.queue.fail(claim, &words)).await?;
                         return Ok(());
                     }
                 };
+                let spent = began.elapsed().as_secs_f64();
                 let kept = self
-                    .queue
-                    .finish(claim, &image, began.elapsed().as_secs_f64())
+                    .insist(|| self.queue.finish(claim, &image, spent))
                     .await?;
                 if !kept
                     && !self
-                        .queue
-                        .confirm_cancel(claim, began.elapsed().as_secs_f64())
+                        .insist(|| self.queue.confirm_cancel(claim, spent))
                         .await?
                 {
                     tracing::warn!(
@@ -377,26 +434,44 @@ impl Worker {
             }
             Err(Unmade::Stopped) => match current.stopped() {
                 Some(Stop::Released) => {
-                    self.queue.release(claim).await?;
+                    self.insist(|| self.queue.release(claim)).await?;
                 }
                 Some(Stop::Lost) => tracing::warn!(job, "stopped: somebody else has this job"),
                 Some(Stop::Cancelled) | None => {
-                    self.queue
-                        .confirm_cancel(claim, began.elapsed().as_secs_f64())
+                    let spent = began.elapsed().as_secs_f64();
+                    self.insist(|| self.queue.confirm_cancel(claim, spent))
                         .await?;
                 }
             },
             Err(Unmade::Refused(words)) => {
                 tracing::error!(job, error = words, "a job failed");
-                self.queue.fail(claim, &words).await?;
+                self.insist(|| self.queue.fail(claim, &words)).await?;
             }
             Err(Unmade::Panicked(words)) => {
                 tracing::error!(job, panic = words, "the engine panicked");
                 let words = "The engine stopped unexpectedly while making this image; the server's log has the details.";
-                self.queue.fail(claim, words).await?;
+                self.insist(|| self.queue.fail(claim, words)).await?;
             }
         }
         Ok(())
+    }
+
+    /// Writes down how a job ended, again and again where the database is busy or full: for as long
+    /// as the claim may live. A second write of the same end matches no row.
+    async fn insist<F>(&self, write: impl Fn() -> F) -> Result<bool, sqlx::Error>
+    where
+        F: Future<Output = Result<bool, sqlx::Error>>,
+    {
+        let deadline = Instant::now() + self.lease.length();
+        loop {
+            match write().await {
+                Err(error) if Instant::now() < deadline => {
+                    tracing::warn!(%error, "a job's end was not written; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Writes the PNG to disk under its hash. After this the file is durable, and no row names it yet.
@@ -446,12 +521,51 @@ impl Worker {
     }
 }
 
+/// Loads the model unless it is there, and makes the image. The model is handed back either way.
+fn run_engine(
+    resident: Option<Arc<Pipeline>>,
+    folder: &Path,
+    request: &GenerateRequest,
+    watcher: &Watcher,
+) -> (Option<Arc<Pipeline>>, Result<Made, Unmade>) {
+    let began = Instant::now();
+    let (pipeline, loading_s) = match resident {
+        Some(pipeline) => (pipeline, 0.0),
+        None => {
+            watcher.tell("loading model", 0, 0.0, None);
+            let loaded = Pipeline::load(folder, &LoadOptions::default(), &mut |event| {
+                let LoadEvent::Component { name, index, count } = event;
+                let phase = format!("loading model: {name} ({} of {count})", index + 1);
+                watcher.tell(&phase, 0, 0.0, None);
+            });
+            match loaded {
+                Ok(pipeline) => (Arc::new(pipeline), began.elapsed().as_secs_f64()),
+                Err(error) => return (None, Err(Unmade::Refused(error.to_string()))),
+            }
+        }
+    };
+    watcher.current.loading.store(false, Ordering::Release);
+    let mut denoising_since = None;
+    let made = pipeline.generate(request, &mut |progress| {
+        watcher.watch(progress, &mut denoising_since)
+    });
+    let made = match made {
+        Ok(generation) => Ok(Made {
+            generation,
+            loading_s,
+        }),
+        Err(EngineError::Cancelled) => Err(Unmade::Stopped),
+        Err(error) => Err(Unmade::Refused(error.to_string())),
+    };
+    (Some(pipeline), made)
+}
+
 /// Keeps the claim alive, writes progress down, and hears of cancellations that the pipe lost.
-async fn beat(queue: Queue, claim: Claim, current: Arc<Current>) {
+async fn beat(queue: Queue, claim: Claim, current: Arc<Current>, lease: Lease) {
     let mut last_good = now_ms();
     loop {
         let (phase, step) = lock(&current.phase).clone();
-        match queue.heartbeat(&claim, &phase, step, LEASE).await {
+        match queue.heartbeat(&claim, &phase, step, lease.length()).await {
             Ok(Pulse::Mine) => last_good = now_ms(),
             Ok(Pulse::Cancel) => {
                 last_good = now_ms();
@@ -466,13 +580,14 @@ async fn beat(queue: Queue, claim: Claim, current: Arc<Current>) {
                 tracing::warn!(%error, silent_s, "a heartbeat was not written");
             }
         }
-        tokio::time::sleep(HEARTBEAT).await;
+        tokio::time::sleep(lease.heartbeat()).await;
     }
 }
 
 /// Turns the engine's progress into news.
 struct Watcher {
     current: Arc<Current>,
+    say: Say,
 }
 
 impl Watcher {
@@ -504,7 +619,7 @@ impl Watcher {
 
     fn tell(&self, phase: &str, step: u32, denoising_s: f64, preview: Option<String>) {
         set_phase(&self.current, phase, step);
-        say(&News::Progress {
+        (self.say)(&News::Progress {
             job: self.current.job.clone(),
             phase: phase.into(),
             step,

@@ -1,12 +1,21 @@
-//! The server through its own front doors: one test binary, the real application, personas.
+//! The server through its own front doors: one test binary, the real application, personas; and
+//! the queue and its worker by themselves, and real processes where something is to die.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod accounts;
+mod bench; // a queue by itself
 mod command_line;
+mod crash; // kill -9, SIGSTOP, SIGTERM
 mod devices;
+mod events; // the live stream
+mod fairness; // who goes next, on a simulated clock
 mod front_door;
 mod gallery;
 mod images;
+mod jobs; // the queue's rules, one step at a time
 mod models;
+mod native_api; // the JSON API
 mod personas;
+mod test_app; // people with tokens
 mod tokens;
+mod worker; // the worker's step, with the real engine
