@@ -106,10 +106,9 @@ fn Fold(wrong_inside: Signal<bool>, children: Children) -> impl IntoView {
     let node = NodeRef::<leptos::html::Details>::new();
     let at_first = wrong_inside.get_untracked();
     Effect::new(move |_| {
-        if wrong_inside.get() || remembered::is_advanced_open() {
-            if let Some(details) = node.get() {
-                details.set_open(true);
-            }
+        let open = wrong_inside.get() || remembered::is_advanced_open();
+        if open && let Some(details) = node.get() {
+            details.set_open(true);
         }
     });
     let toggled = move |_| {

@@ -30,10 +30,10 @@ impl Draft {
 
     /// Reads the form into the signal; called on every input event.
     pub fn read(&self) {
-        if let Some(form) = dom::read(self.node) {
-            if form != self.form.get_untracked() {
-                self.form.set(form);
-            }
+        if let Some(form) = dom::read(self.node)
+            && form != self.form.get_untracked()
+        {
+            self.form.set(form);
         }
     }
 
@@ -70,10 +70,11 @@ impl Draft {
         let blank = self
             .initial
             .with_value(|initial| initial == &GenerationForm::default());
-        if untouched && blank {
-            if let Some(form) = remembered::form() {
-                self.write(form);
-            }
+        if untouched
+            && blank
+            && let Some(form) = remembered::form()
+        {
+            self.write(form);
         }
     }
 
