@@ -24,7 +24,7 @@ pub fn Nav(
     let path = use_location().pathname;
     // The menu shuts when one goes elsewhere, on the site or on the page.
     Effect::new(move |_| {
-        path.track();
+        path.get();
         if let Some(details) = panel.get() {
             details.set_open(false);
         }

@@ -116,7 +116,7 @@ fn Facts(image: ImageDetail) -> impl IntoView {
             <dt>"Seed"</dt><dd class="number">{settings.seed.to_string()}</dd>
             <dt>"Scheduler"</dt><dd>{image.scheduler}</dd>
             <dt>"Model"</dt><dd>{settings.model}</dd>
-            <dt>"Device"</dt><dd>{format!("{} · {}", image.device, image.dtype)}</dd>
+            <dt>"Device"</dt><dd>{format!("{} · {}", image.device.to_uppercase(), image.dtype)}</dd>
             {fallback}
             <dt>"Made"</dt><dd><Moment at=image.card.created_at/></dd>
             <dt>"File"</dt><dd class="number">{format!("PNG, {}", bytes_text(image.bytes))}</dd>

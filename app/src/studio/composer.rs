@@ -33,6 +33,7 @@ pub fn Composer(
         if let Some(Ok(job)) = answer.get() {
             // The stream may have told more of it already.
             live.seed(vec![job]);
+            show_the_desk();
         }
     });
     Effect::new(move |_| draft.wake());
@@ -100,6 +101,24 @@ pub fn Composer(
     }
 }
 
+/// On a phone the desk lies below the form: what was asked for is brought into view.
+#[cfg(feature = "hydrate")]
+fn show_the_desk() {
+    let Ok(Some(stage)) = document().query_selector(".stage") else {
+        return;
+    };
+    let height = window()
+        .inner_height()
+        .ok()
+        .and_then(|height| height.as_f64());
+    if height.is_some_and(|height| stage.get_bounding_client_rect().top() > height / 2.0) {
+        stage.scroll_into_view();
+    }
+}
+
+#[cfg(not(feature = "hydrate"))]
+fn show_the_desk() {}
+
 /// The advanced settings, shut or open as this browser remembers; open when one of them is wrong.
 #[component]
 fn Fold(wrong_inside: Signal<bool>, children: Children) -> impl IntoView {
@@ -137,7 +156,8 @@ fn EstimateLine(draft: Draft, device: String) -> impl IntoView {
     });
     Effect::new(move |_| {
         let mut form = draft.form.get();
-        waiting.track();
+        // Read, not only tracked: a memo that nobody reads never computes and never changes.
+        waiting.get();
         asked.update_value(|n| *n += 1);
         let turn = asked.get_value();
         // The prompt's words cost nothing, so the estimate is there before the first of them.
