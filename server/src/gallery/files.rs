@@ -484,7 +484,10 @@ mod tests {
             let file = OpenOptions::new().write(true).open(file).unwrap();
             file.set_modified(past).unwrap();
         }
-        assert_eq!(store.sweep_leftovers(SWEEP_AGE).unwrap(), [hash.clone()]);
+        assert_eq!(
+            store.sweep_leftovers(SWEEP_AGE).unwrap(),
+            std::slice::from_ref(&hash)
+        );
         assert!(!stale.exists());
         store.put(&bytes).unwrap();
         assert!(store.sweep_leftovers(SWEEP_AGE).unwrap().is_empty());

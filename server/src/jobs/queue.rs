@@ -35,7 +35,7 @@ impl Queue {
         Self { db }
     }
 
-    /// 1. Puts a job in, durably, or says why not.
+    /// Step 1: Puts a job in, durably, or says why not.
     pub async fn enqueue(
         &self,
         user: UserId,
@@ -102,7 +102,7 @@ impl Queue {
         Ok(Enqueued::New(row))
     }
 
-    /// 2. Takes the next job in fair order for `owner`, or `None` when nothing waits.
+    /// Step 2: Takes the next job in fair order for `owner`, or `None` when nothing waits.
     pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Claim>, sqlx::Error> {
         // A look without the write lock first: an idle worker asks often.
         let waiting: bool =
@@ -150,7 +150,7 @@ impl Queue {
         Ok(Some(claim))
     }
 
-    /// 3. Keeps a claim alive and writes its progress down.
+    /// Step 3: Keeps a claim alive and writes its progress down.
     pub async fn heartbeat(
         &self,
         claim: &Claim,
@@ -178,7 +178,7 @@ impl Queue {
         })
     }
 
-    /// 4. Ends a job with its image, in one transaction. `false`: the claim was lost, nothing is kept.
+    /// Step 4: Ends a job with its image, in one transaction. `false`: the claim was lost, nothing is kept.
     ///
     /// A cancellation that came too late to stop the work still counts: no image is kept then.
     pub async fn finish(
@@ -225,7 +225,7 @@ impl Queue {
         Ok(true)
     }
 
-    /// 4b. Ends a job without an image. `false`: the claim was lost.
+    /// Step 4b: Ends a job without an image. `false`: the claim was lost.
     pub async fn fail(&self, claim: &Claim, words: &str) -> Result<bool, sqlx::Error> {
         let mut write = self.db.write().await?;
         let ended = sqlx::query(
@@ -244,7 +244,7 @@ impl Queue {
         Ok(ended.rows_affected() == 1)
     }
 
-    /// 4c. Ends a cancelled job at its worker's word. `false`: the claim was lost.
+    /// Step 4c: Ends a cancelled job at its worker's word. `false`: the claim was lost.
     pub async fn confirm_cancel(
         &self,
         claim: &Claim,
@@ -267,7 +267,7 @@ impl Queue {
         Ok(cost.is_some())
     }
 
-    /// 4d. Puts a running job back without counting the attempt (the server stops).
+    /// Step 4d: Puts a running job back without counting the attempt (the server stops).
     pub async fn release(&self, claim: &Claim) -> Result<bool, sqlx::Error> {
         let mut write = self.db.write().await?;
         let cost: Option<f64> = sqlx::query_scalar(
@@ -288,7 +288,7 @@ impl Queue {
         Ok(cost.is_some())
     }
 
-    /// 5. Asks for a stop: a queued job ends at once, a running one at its worker's next look.
+    /// Step 5: Asks for a stop: a queued job ends at once, a running one at its worker's next look.
     /// `None`: there is no such job of this user. `user` absent means an administrator asks.
     pub async fn cancel(
         &self,
@@ -312,7 +312,7 @@ impl Queue {
         Ok(row.filter(|row| user.is_none_or(|user| row.user_id == user)))
     }
 
-    /// 6. Takes back what workers left behind: every lease that ran out, and every job of `dead`
+    /// Step 6: Takes back what workers left behind: every lease that ran out, and every job of `dead`
     /// workers. Answers the jobs that changed, each with who had it.
     pub async fn reap(
         &self,
