@@ -51,7 +51,9 @@ impl Run {
 }
 
 /// What a PNG holds: its size, its pixels, and its text chunks by keyword.
-fn read_png(path: &Path) -> ((u32, u32), Vec<u8>, Vec<(String, String)>) {
+type Png = ((u32, u32), Vec<u8>, Vec<(String, String)>);
+
+fn read_png(path: &Path) -> Png {
     let file = std::io::BufReader::new(fs::File::open(path).unwrap());
     let mut reader = png::Decoder::new(file).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];

@@ -9,7 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What browsers say about where a request comes from, and whether it may change something.
-const ORIGINS: [(&str, &[(&str, &str)], bool); 6] = [
+type Origin = (&'static str, &'static [(&'static str, &'static str)], bool);
+
+const ORIGINS: [Origin; 6] = [
     (
         "our own page",
         &[

@@ -298,7 +298,7 @@ async fn lists_show_open_jobs_and_what_failed_lately() {
     let open = ids(bench.queue.active(a, i64::MAX).await.unwrap());
     assert_eq!(open, [running.clone(), queued.clone()]);
     let now = ids(bench.queue.running().await.unwrap());
-    assert_eq!(now, [running.clone()]);
+    assert_eq!(now, std::slice::from_ref(&running));
 
     let overview = bench.queue.overview().await.unwrap();
     let overview: Vec<_> = overview.into_iter().map(|row| row.id).collect();
