@@ -206,7 +206,12 @@ async fn deleting_and_revoking_lead_back() {
         (302, Some("/gallery"))
     );
     let answer = post(&house, member(), "/app/revoke_token", "/account", "id=5").await;
-    assert_eq!(answer.location.as_deref(), Some("http://localhost/account"));
+    // Leptos takes its own error out of the address and leaves the question mark.
+    let location = answer
+        .location
+        .as_deref()
+        .map(|to| to.trim_end_matches('?'));
+    assert_eq!(location, Some("http://localhost/account"));
     let answer = post(
         &house,
         admin(),
@@ -215,7 +220,11 @@ async fn deleting_and_revoking_lead_back() {
         "id=2&disabled=true",
     )
     .await;
-    assert_eq!(answer.location.as_deref(), Some("http://localhost/admin"));
+    let location = answer
+        .location
+        .as_deref()
+        .map(|to| to.trim_end_matches('?'));
+    assert_eq!(location, Some("http://localhost/admin"));
     assert_eq!(
         house.taken(),
         ["delete img-1", "revoke token 5", "disable 2 true"]

@@ -264,8 +264,13 @@ mod tests {
 
     #[test]
     fn a_driver_that_never_answers_is_a_result() {
-        // Goes on for ever whatever it is called with, as a hanging driver does.
-        let answer = ask_driver_apart(Path::new("yes"), Duration::from_millis(200));
+        // Goes on whatever it is called with, as a hanging driver does.
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("hanging");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
+        let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, rights).unwrap();
+        let answer = ask_driver_apart(&program, Duration::from_millis(500));
         assert_eq!(answer, unanswered(Driver::Hung { seconds: 0 }));
     }
 
