@@ -156,7 +156,7 @@ async fn page_of(response: Response) -> Page {
 /// A page as the server sends it.
 pub async fn get(house: &Arc<House>, viewer: Option<Viewer>, path: &str) -> Page {
     // The server does this when it lists its routes; a second call is refused and changes nothing.
-    let _ = leptos::task::Executor::init_tokio();
+    let _ = any_spawner::Executor::init_tokio();
     let render = leptos_axum::render_app_async_with_context(context(house, viewer), || {
         atelier_app::shell(LeptosOptions::builder().output_name("atelier").build())
     });

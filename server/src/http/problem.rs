@@ -243,6 +243,10 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {
                 AppError::invalid(path, plain_words(cause))
             }
             serde_json::error::Category::Data => AppError::invalid("body", plain_words(cause)),
+            // serde_json calls this bad syntax, but it is one field that cannot be used.
+            _ if path != "." && cause.to_string().starts_with("number out of range") => {
+                AppError::invalid(path, plain_words(cause))
+            }
             _ => AppError::invalid("body", format!("The body is not valid JSON: {cause}.")),
         }
     })?;
