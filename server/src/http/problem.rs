@@ -243,8 +243,8 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {
                 AppError::invalid(path, plain_words(cause))
             }
             serde_json::error::Category::Data => AppError::invalid("body", plain_words(cause)),
-            // serde_json calls this bad syntax, but it is one field that cannot be used.
-            _ if path != "." && cause.to_string().starts_with("number out of range") => {
+            // serde_json calls these bad syntax, but it is one field that cannot be used.
+            _ if path != "." && is_about_one_value(cause) => {
                 AppError::invalid(path, plain_words(cause))
             }
             _ => AppError::invalid("body", format!("The body is not valid JSON: {cause}.")),
@@ -254,6 +254,18 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {
         AppError::invalid("body", format!("The body is not valid JSON: {error}."))
     })?;
     Ok(value)
+}
+
+/// A number beyond a double's range, or half of a surrogate pair in a string.
+fn is_about_one_value(error: &serde_json::Error) -> bool {
+    let words = error.to_string();
+    [
+        "number out of range",
+        "lone leading surrogate",
+        "unexpected end of hex escape",
+    ]
+    .iter()
+    .any(|start| words.starts_with(start))
 }
 
 /// What serde says about a value, without Rust's names for numbers and without a place in the
