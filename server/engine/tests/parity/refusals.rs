@@ -407,7 +407,7 @@ fn tokenizer_and_encoder_must_belong_together() {
     copy.set("text_encoder/config.json", &json!({"vocab_size": 300}));
     let outcome = Pipeline::load(copy.path(), &LoadOptions::default(), &mut |_| {})
         .and_then(|pipeline| pipeline.generate(&plain(&pipeline), &mut |_| Control::Continue));
-    let error = outcome.err().expect("token 575 is beyond 300").to_string();
+    let error = outcome.expect_err("token 575 is beyond 300").to_string();
     assert!(error.contains("vocab"), "{error}");
 }
 
