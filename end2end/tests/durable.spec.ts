@@ -4,9 +4,9 @@ import { describe, expect, open, setUp, test } from '../fixtures';
 test('a server killed in mid-image makes exactly one image', async ({ page, server, troubles }) => {
   await setUp(page, server);
   const prompt = 'a blue star on a white background';
-  await describe(page, prompt, { steps: 100, seed: 11 });
+  await describe(page, prompt, { steps: 150, seed: 11 });
   await page.getByRole('button', { name: 'Generate' }).click();
-  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 100$/, { timeout: 30_000 });
+  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 150$/, { timeout: 30_000 });
 
   // The browser rightly complains about a server that is gone.
   troubles.allow(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_NETWORK_CHANGED/);

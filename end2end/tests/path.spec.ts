@@ -86,14 +86,14 @@ test('from an empty server to an image in the gallery', async ({ page, server })
 
 test('a reload in mid-run changes nothing', async ({ page, server }) => {
   await setUp(page, server);
-  await describe(page, 'a green square on a yellow background', { steps: 100, seed: 3 });
+  await describe(page, 'a green square on a yellow background', { steps: 150, seed: 3 });
   await page.getByRole('button', { name: 'Generate' }).click();
-  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 100$/, { timeout: 30_000 });
+  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 150$/, { timeout: 30_000 });
   await page.reload();
   // Server-rendered: the running job is there before the page comes alive, and goes on after.
   await expect(page.locator('.underway-phase')).toBeVisible();
   await hydrated(page);
-  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 100$/);
+  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 150$/);
   await expect(page.getByRole('link', { name: "Open the image's page" })).toBeVisible({
     timeout: 60_000,
   });
@@ -103,9 +103,9 @@ test('a reload in mid-run changes nothing', async ({ page, server }) => {
 
 test('a running image can be cancelled, and leaves nothing behind', async ({ page, server }) => {
   await setUp(page, server);
-  await describe(page, 'a white star on a black background', { steps: 100 });
+  await describe(page, 'a white star on a black background', { steps: 150 });
   await page.getByRole('button', { name: 'Generate' }).click();
-  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 100$/, { timeout: 30_000 });
+  await expect(page.locator('.underway-phase')).toHaveText(/^Step \d+ of 150$/, { timeout: 30_000 });
   await page.getByRole('button', { name: 'Cancel', exact: true }).click();
   await expect(page.getByRole('heading', { name: 'Cancelled' })).toBeVisible();
 
