@@ -119,6 +119,7 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
     let bar = Bar::new();
     let options = LoadOptions {
         threads: args.threads.map(usize::from),
+        ..LoadOptions::default()
     };
     let pipeline = Pipeline::load(&model.folder, &options, &mut |event| bar.loading(event))
         .inspect_err(|_| bar.clear())

@@ -51,4 +51,4 @@ pub use pipeline::{
 };
 
 pub use probe::{ComputeDtype, OpCheck, check_device_ops};
-pub use request::GenerateRequest;
+pub use request::{GenerateRequest, InputImage, LoraChoice, Mask, PromptSyntax, Refine, VaeTiling};

@@ -263,9 +263,8 @@ impl ModelFolder {
         let mut parameters = Some(0);
         let mut dtypes: Vec<&str> = Vec::new();
         for (name, stem) in self.components() {
-            let folder = self.path.join(name);
             // Without weights a folder can still be described; damaged ones are reported.
-            match WeightFiles::open(&folder, stem) {
+            match self.open_weights(name, stem) {
                 Ok(files) => {
                     let summary = files.summary();
                     parameters = parameters.map(|sum| sum + summary.parameters);
@@ -275,7 +274,9 @@ impl ModelFolder {
                         }
                     }
                 }
-                Err(EngineError::Model { path, .. }) if path == folder => parameters = None,
+                Err(EngineError::Model { path, .. }) if path == self.path.join(name) => {
+                    parameters = None
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -303,6 +304,14 @@ impl ModelFolder {
                 .and_then(|tokens| u32::try_from(tokens).ok())
                 .unwrap_or(77),
         })
+    }
+
+    /// Opens the weight files of one component.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::open`].
+    pub fn open_weights(&self, name: &str, stem: &str) -> Result<WeightFiles, EngineError> {
+        WeightFiles::open(&self.path.join(name), stem)
     }
 
     /// Folder names of the components with weights, and the stems of their weight files.

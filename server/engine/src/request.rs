@@ -1,7 +1,85 @@
 //! What a person may ask for, and the limits it is checked against before any work is done.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use image::{GrayImage, RgbImage};
+
 use crate::model::find_scheduler;
 use crate::{EngineError, ModelDescription};
+
+/// How a prompt's text is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PromptSyntax {
+    /// As diffusers reads it, unless it holds a weight such as `(word:1.3)` or `[word]`, or `BREAK`:
+    /// then as [`PromptSyntax::Weighted`].
+    #[default]
+    Auto,
+    /// As diffusers reads it: every character is text, and what does not fit the context is cut off.
+    Plain,
+    /// With weights and `BREAK`, in as many chunks of 75 tokens as it takes.
+    Weighted,
+}
+
+/// An image to start from, in place of pure noise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputImage {
+    /// The image, of any size.
+    pub image: Arc<RgbImage>,
+    /// How much of the schedule is run, above 0 and up to 1: 1 keeps next to nothing of the image.
+    pub strength: f64,
+    /// Paint only where this is white; the same size as the image.
+    pub mask: Option<Mask>,
+}
+
+/// Where to paint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mask {
+    /// White (255) is painted anew, black (0) is kept.
+    pub image: Arc<GrayImage>,
+    /// Radius of the blur of the mask's edge, in pixels of the mask; 0 leaves it sharp.
+    pub blur: f32,
+    /// Work on the masked region alone, enlarged to the asked size, with this many pixels of the
+    /// image around it.
+    pub only_masked_padding: Option<u32>,
+}
+
+/// What the refiner does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Refine {
+    /// Ensemble of experts (arXiv:2307.01952, §2.5): the base runs this share of the schedule, the
+    /// refiner the rest. Above 0 and below 1; 0.8 is usual.
+    Ensemble {
+        /// The base's share.
+        denoising_split: f64,
+    },
+    /// The base's finished latents are noised again and denoised by the refiner.
+    ImageToImage {
+        /// How much of the schedule the refiner runs, above 0 and up to 1; 0.3 is usual.
+        strength: f64,
+    },
+}
+
+/// A LoRA and how much of it is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraChoice {
+    /// Its safetensors file.
+    pub path: PathBuf,
+    /// What its difference is multiplied by; 1 is as trained, negative values turn it around.
+    pub weight: f64,
+}
+
+/// Whether the VAE works in tiles with blended seams: slower, with less memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VaeTiling {
+    /// Where the memory at hand does not hold the whole image.
+    #[default]
+    Auto,
+    /// Always (images no larger than a tile have only one).
+    On,
+    /// Never.
+    Off,
+}
 
 /// Everything that decides an image, besides the model itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +105,52 @@ pub struct GenerateRequest {
     pub scheduler: Option<String>,
     /// Whether [`crate::Progress::preview`] is filled after each step.
     pub previews: bool,
+    /// How prompts are read.
+    pub prompt_syntax: PromptSyntax,
+    /// How many of the text encoders' last layers are left out beyond the one that SDXL always
+    /// leaves out (diffusers' `clip_skip`).
+    pub clip_skip: u32,
+    /// How far guided predictions are brought back to the spread of unguided ones, 0 to 1
+    /// (arXiv:2305.08891, §3.4).
+    pub guidance_rescale: f64,
+    /// An image to start from, or none.
+    pub input: Option<InputImage>,
+    /// What the refiner does, where one is loaded; `None` leaves it out.
+    pub refine: Option<Refine>,
+    /// Aesthetic score that the refiner is told to reach.
+    pub aesthetic_score: f64,
+    /// Aesthetic score that the refiner is guided away from.
+    pub negative_aesthetic_score: f64,
+    /// LoRAs, in no particular order.
+    pub loras: Vec<LoraChoice>,
+    /// Whether the VAE works in tiles.
+    pub vae_tiling: VaeTiling,
+}
+
+impl Default for GenerateRequest {
+    /// What SDXL's pipelines in diffusers take by default, at 1024 by 1024 pixels.
+    fn default() -> Self {
+        Self {
+            prompt: String::new(),
+            negative_prompt: None,
+            width: 1024,
+            height: 1024,
+            num_inference_steps: 50,
+            guidance_scale: 5.0,
+            seed: 0,
+            scheduler: None,
+            previews: false,
+            prompt_syntax: PromptSyntax::Auto,
+            clip_skip: 0,
+            guidance_rescale: 0.0,
+            input: None,
+            refine: None,
+            aesthetic_score: 6.0,
+            negative_aesthetic_score: 2.5,
+            loras: Vec::new(),
+            vae_tiling: VaeTiling::Auto,
+        }
+    }
 }
 
 impl GenerateRequest {
@@ -41,15 +165,9 @@ impl GenerateRequest {
     /// diffusers' SDXL pipeline.
     pub fn for_model(model: &ModelDescription) -> Self {
         Self {
-            prompt: String::new(),
-            negative_prompt: None,
             width: model.default_width,
             height: model.default_height,
-            num_inference_steps: 50,
-            guidance_scale: 5.0,
-            seed: 0,
-            scheduler: None,
-            previews: false,
+            ..Self::default()
         }
     }
 
@@ -91,6 +209,20 @@ impl GenerateRequest {
         }
         if let Some(name) = &self.scheduler {
             find_scheduler(name)?;
+        }
+        self.validate_extras()
+    }
+
+    /// Checks what goes beyond plain text to image.
+    fn validate_extras(&self) -> Result<(), EngineError> {
+        if self.input.is_some() {
+            return Err(EngineError::invalid("init_image", "is not supported yet"));
+        }
+        if self.refine.is_some() {
+            return Err(EngineError::invalid("refiner", "is not supported yet"));
+        }
+        if !self.loras.is_empty() {
+            return Err(EngineError::invalid("lora", "is not supported yet"));
         }
         Ok(())
     }

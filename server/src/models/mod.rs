@@ -278,7 +278,7 @@ pub fn engine_request(settings: &Settings) -> GenerateRequest {
         guidance_scale: settings.guidance_scale,
         seed: settings.seed,
         scheduler: settings.scheduler.clone(),
-        previews: false,
+        ..GenerateRequest::default()
     }
 }
 

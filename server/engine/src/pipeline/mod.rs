@@ -5,7 +5,7 @@ mod preview;
 mod text_to_image;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::schedulers::SchedulerConfig;
 use crate::text_encoder::TextEncoder;
 use crate::unet::Unet;
 use crate::vae::VaeDecoder;
-use crate::weights::{WeightFiles, load_component};
+use crate::weights::load_component;
 use crate::{EngineError, GenerateRequest, ModelDescription, cpu};
 use conditioning::encode_prompts;
 
@@ -29,6 +29,10 @@ pub struct LoadOptions {
     /// Threads to compute with; `None` takes what the machine (or its container) offers. The pools
     /// are process-wide: the first pipeline of a process decides.
     pub threads: Option<usize>,
+    /// A refiner: a diffusers folder or a single file.
+    pub refiner: Option<PathBuf>,
+    /// A VAE in place of the model's own: a folder or a single file.
+    pub vae: Option<PathBuf>,
 }
 
 /// Reported while a model is loaded.
@@ -155,7 +159,7 @@ impl Pipeline {
         // Open and check all files before the first is read: mistakes show at once.
         let mut files = Vec::with_capacity(count);
         for (name, stem) in &components {
-            files.push(WeightFiles::open(&folder.path.join(name), stem)?);
+            files.push(folder.open_weights(name, stem)?);
         }
         let tokenizers = folder.open_tokenizers()?;
         let description = folder.describe()?;
