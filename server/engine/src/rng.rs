@@ -12,6 +12,7 @@ const M: usize = 397;
 /// keeps for the next call.
 #[derive(Clone)]
 pub struct TorchGenerator {
+    seed: u64,
     state: [u32; N],
     next: usize,
     kept: Option<f64>,
@@ -32,10 +33,16 @@ impl TorchGenerator {
             *slot = value;
         }
         Self {
+            seed,
             state,
             next: N,
             kept: None,
         }
+    }
+
+    /// The seed it began with, all 64 bits: torch's `initial_seed()`.
+    pub fn initial_seed(&self) -> u64 {
+        self.seed
     }
 
     fn refill(&mut self) {

@@ -1,8 +1,8 @@
 //! `DDIMScheduler` without added noise (arXiv:2010.02502, η = 0), after diffusers.
 
-use super::Scheduler;
 use super::config::{PredictionType, SchedulerConfig};
 use super::sigmas::{alphas_cumprod, integer_timesteps};
+use super::{Scheduler, mix};
 use crate::EngineError;
 use crate::rng::TorchGenerator;
 
@@ -67,6 +67,11 @@ impl Scheduler for Ddim {
 
     fn init_noise_sigma(&self) -> f32 {
         1.0
+    }
+
+    fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32> {
+        let (alpha, _) = self.alphas[index];
+        mix(alpha.sqrt(), original, (1.0 - alpha).sqrt(), noise)
     }
 
     fn scale_model_input(&self, _index: usize, _sample: &mut [f32]) {}

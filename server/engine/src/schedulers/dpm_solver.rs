@@ -1,9 +1,9 @@
 //! `DPMSolverMultistepScheduler` as DPM-Solver++ of first or second order (arXiv:2211.01095), with
 //! or without fresh noise, after diffusers.
 
-use super::Scheduler;
 use super::config::{FinalSigma, PredictionType, SchedulerConfig, SolverType};
 use super::sigmas::NoiseSchedule;
+use super::{Scheduler, mix};
 use crate::rng::TorchGenerator;
 
 /// Up to this many steps, the last ones are taken with a lower order for stability.
@@ -74,6 +74,11 @@ impl Scheduler for DpmSolverMultistep {
 
     fn init_noise_sigma(&self) -> f32 {
         1.0
+    }
+
+    fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32> {
+        let level = Level::new(self.sigmas[index]);
+        mix(level.alpha, original, level.sigma, noise)
     }
 
     fn scale_model_input(&self, _index: usize, _sample: &mut [f32]) {}

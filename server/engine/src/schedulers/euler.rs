@@ -2,9 +2,9 @@
 //! probability flow (arXiv:2206.00364, algorithm 2 without churn), after diffusers. The ancestral
 //! one steps further down and adds fresh noise to come back up.
 
-use super::Scheduler;
 use super::config::{PredictionType, SchedulerConfig, SchedulerKind, TimestepSpacing};
 use super::sigmas::NoiseSchedule;
+use super::{Scheduler, mix};
 use crate::rng::TorchGenerator;
 
 /// Euler steps from one σ to the next.
@@ -60,6 +60,10 @@ impl Scheduler for EulerDiscrete {
 
     fn init_noise_sigma(&self) -> f32 {
         self.init_noise_sigma
+    }
+
+    fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32> {
+        mix(1.0, original, self.sigmas[index], noise)
     }
 
     fn scale_model_input(&self, index: usize, sample: &mut [f32]) {

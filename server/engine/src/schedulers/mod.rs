@@ -32,6 +32,20 @@ pub trait Scheduler: Send {
     /// What the initial noise is multiplied by.
     fn init_noise_sigma(&self) -> f32;
 
+    /// UNet forwards per step that a person asks for: 2 for second-order schedulers (Heun and its
+    /// like), whose [`Scheduler::timesteps`] then has about twice as many entries as steps.
+    fn order(&self) -> usize {
+        1
+    }
+
+    /// Tells that the first step will be `index`, not 0, as image-to-image and the refiner start
+    /// in the middle. Called before the first step.
+    fn set_begin_index(&mut self, _index: usize) {}
+
+    /// `original` with as much `noise` as step `index` expects: diffusers' `add_noise` at
+    /// `timesteps()[index]`.
+    fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32>;
+
     /// Scales the sample for the UNet at step `index`.
     fn scale_model_input(&self, index: usize, sample: &mut [f32]);
 
@@ -47,6 +61,15 @@ pub trait Scheduler: Send {
 
     /// The clean sample that the last step's output implied: what a preview shows.
     fn predicted_original(&self) -> Option<&[f32]>;
+}
+
+/// `signal` · original + `sigma` · noise, each element on its own.
+fn mix(signal: f32, original: &[f32], sigma: f32, noise: &[f32]) -> Vec<f32> {
+    original
+        .iter()
+        .zip(noise)
+        .map(|(x, noise)| signal * x + sigma * noise)
+        .collect()
 }
 
 /// Names of all schedulers, as a request may give them.
