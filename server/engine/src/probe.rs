@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::cpu::{self, ConvGeometry, Pointwise};
 use crate::rng::TorchGenerator;
+use crate::weights::StoredMatrix;
 
 /// A number format to compute in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,7 +230,8 @@ fn linear(inputs: &mut Inputs) -> Result<Outcome> {
             dot + b.list[column]
         })
         .collect();
-    timed(want, || cpu::linear(&x.tensor, &w.tensor, Some(&b.tensor)))
+    let weight = StoredMatrix::from_tensor(&w.tensor)?;
+    timed(want, || cpu::linear(&x.tensor, &weight, Some(&b.tensor)))
 }
 
 fn convolution(inputs: &mut Inputs, kernel: usize, geometry: ConvGeometry) -> Result<Outcome> {
@@ -270,8 +272,9 @@ fn convolution(inputs: &mut Inputs, kernel: usize, geometry: ConvGeometry) -> Re
             }
         }
     }
+    let weight = StoredMatrix::from_tensor(&w.tensor)?;
     timed(want, || {
-        cpu::conv2d(&x.tensor, &w.tensor, &b.tensor, geometry)
+        cpu::conv2d(&x.tensor, &weight, &b.tensor, kernel, geometry)
     })
 }
 

@@ -7,7 +7,7 @@ use crate::EngineError;
 use crate::config::Config;
 use crate::cpu::attention;
 use crate::nn::{Activation, LayerNorm, Linear};
-use crate::weights::{WeightFiles, Weights, load_component};
+use crate::weights::{StoredMatrix, WeightFiles, Weights, load_component};
 
 /// `text_encoder/config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +77,7 @@ impl TextEncoderConfig {
 /// A text encoder.
 pub struct TextEncoder {
     config: TextEncoderConfig,
-    token_embedding: Tensor,
+    token_embedding: StoredMatrix,
     position_embedding: Tensor,
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
@@ -188,7 +188,7 @@ impl TextEncoder {
         let embeddings = model.at("embeddings");
         Ok(Self {
             token_embedding: embeddings
-                .tensor("token_embedding.weight", &[config.vocab_size, size])?,
+                .matrix("token_embedding.weight", &[config.vocab_size, size])?,
             position_embedding: embeddings.tensor(
                 "position_embedding.weight",
                 &[config.max_position_embeddings, size],
@@ -240,11 +240,12 @@ impl TextEncoder {
             );
         }
         // 1. Embeddings: (b, tokens, hidden_size).
-        let ids = Tensor::from_vec(ids, batch * tokens, &Device::Cpu)?;
-        let embedded = self
-            .token_embedding
-            .index_select(&ids, 0)?
-            .reshape((batch, tokens, ()))?;
+        let size = self.config.hidden_size;
+        let mut embedded = vec![0.0; ids.len() * size];
+        for (&id, row) in ids.iter().zip(embedded.chunks_exact_mut(size)) {
+            self.token_embedding.widen(id as usize, 0, row);
+        }
+        let embedded = Tensor::from_vec(embedded, (batch, tokens, size), &Device::Cpu)?;
         let positions = self.position_embedding.narrow(0, 0, tokens)?;
         let mut hidden = embedded.broadcast_add(&positions)?;
         // 2. Layers; the input of the last one is kept.

@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, multiply};
+use super::gemm::{Bias, Operand, multiply};
 use super::math::exp;
 use super::values;
 
@@ -86,26 +86,48 @@ impl CustomOp3 for Attention {
                 let count = out.len() / width;
                 let scores = &mut scores[..count * keys];
                 for head in 0..self.heads {
-                    let at = |tensor, row: usize, rows, length: usize| {
+                    let start =
+                        |row: usize, length: usize| (element * length + row) * width + head * dim;
+                    let rows = |tensor, row: usize, count, length| {
                         let tensor: &[f32] = tensor;
-                        let start = (element * length + row) * width + head * dim;
-                        Matrix::with_stride(&tensor[start..], rows, dim, width)
+                        Operand::Rows {
+                            values: &tensor[start(row, length)..],
+                            count,
+                            depth: dim,
+                            stride: width,
+                        }
                     };
-                    let q = at(query, first, count, queries);
-                    let k = at(key, 0, keys, keys);
-                    let v = at(value, 0, keys, keys);
-                    multiply(scores, keys, false, q, k.transposed(), scale, 1);
+                    let (q, k) = (rows(query, first, count, queries), rows(key, 0, keys, keys));
+                    multiply(scores, keys, &q, &k, Bias::None, false);
                     for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
                         let visible = if self.causal {
                             (first + row + 1).min(keys)
                         } else {
                             keys
                         };
-                        softmax(&mut scores[..visible]);
+                        softmax(&mut scores[..visible], scale);
                         scores[visible..].fill(0.0);
                     }
-                    let weights = Matrix::new(scores, count, keys);
-                    multiply(&mut out[head * dim..], width, false, weights, v, 1.0, 1);
+                    let weights = Operand::Rows {
+                        values: scores,
+                        count,
+                        depth: keys,
+                        stride: keys,
+                    };
+                    let v = Operand::Columns {
+                        values: &value[start(0, keys)..],
+                        count: dim,
+                        depth: keys,
+                        stride: width,
+                    };
+                    multiply(
+                        &mut out[head * dim..],
+                        width,
+                        &weights,
+                        &v,
+                        Bias::None,
+                        false,
+                    );
                 }
             },
         );
@@ -113,8 +135,8 @@ impl CustomOp3 for Attention {
     }
 }
 
-/// Softmax in place.
-fn softmax(scores: &mut [f32]) {
+/// Softmax of `scores` times `scale`, in place.
+fn softmax(scores: &mut [f32], scale: f32) {
     const LANES: usize = 16;
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = scores.as_chunks::<LANES>();
@@ -132,13 +154,13 @@ fn softmax(scores: &mut [f32]) {
     let (whole, rest) = scores.as_chunks_mut::<LANES>();
     for chunk in whole {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *x = exp(*x - largest);
+            *x = exp((*x - largest) * scale);
             *lane += *x;
         }
     }
     let mut total: f32 = lanes.iter().sum();
     for x in rest {
-        *x = exp(*x - largest);
+        *x = exp((*x - largest) * scale);
         total += *x;
     }
     let inverse = 1.0 / total;

@@ -1,9 +1,8 @@
 //! Kernels for the CPU, behind candle custom ops: what SDXL spends its time in, each parallel over
 //! the process' compute threads.
 //!
-//! All take and give contiguous f32 tensors. This is the one place of the engine with unsafe code:
-//! the calls into `gemm`, whose bounds are checked in [`gemm`], and disjoint parallel writes of
-//! output tiles in [`conv2d`].
+//! All take and give contiguous f32 tensors; weights come as they are stored. This is the one place
+//! of the engine with unsafe arithmetic: the inner loops in [`gemm`], behind checks of their bounds.
 
 mod attention;
 mod conv2d;

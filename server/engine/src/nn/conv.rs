@@ -4,11 +4,12 @@ use candle_core::{Result, Tensor};
 
 use crate::EngineError;
 use crate::cpu::{ConvGeometry, conv2d};
-use crate::weights::Weights;
+use crate::weights::{StoredMatrix, Weights};
 
 /// A square convolution with bias.
 pub struct Conv2d {
-    weight: Tensor,
+    weight: StoredMatrix,
+    kernel: usize,
     bias: Tensor,
     geometry: ConvGeometry,
 }
@@ -40,7 +41,8 @@ impl Conv2d {
         geometry: ConvGeometry,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.tensor("weight", &[outputs, inputs, kernel, kernel])?,
+            weight: weights.matrix("weight", &[outputs, inputs, kernel, kernel])?,
+            kernel,
             bias: weights.tensor("bias", &[outputs])?,
             geometry,
         })
@@ -51,6 +53,6 @@ impl Conv2d {
     /// # Errors
     /// If the shapes do not fit.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        conv2d(input, &self.weight, &self.bias, self.geometry)
+        conv2d(input, &self.weight, &self.bias, self.kernel, self.geometry)
     }
 }

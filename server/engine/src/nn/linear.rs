@@ -4,11 +4,11 @@ use candle_core::{Result, Tensor};
 
 use crate::EngineError;
 use crate::cpu;
-use crate::weights::Weights;
+use crate::weights::{StoredMatrix, Weights};
 
 /// `y = x Wᵀ + b`.
 pub struct Linear {
-    weight: Tensor,
+    weight: StoredMatrix,
     bias: Option<Tensor>,
 }
 
@@ -23,7 +23,7 @@ impl Linear {
         outputs: usize,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.tensor("weight", &[outputs, inputs])?,
+            weight: weights.matrix("weight", &[outputs, inputs])?,
             bias: Some(weights.tensor("bias", &[outputs])?),
         })
     }
@@ -38,7 +38,7 @@ impl Linear {
         outputs: usize,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.tensor("weight", &[outputs, inputs])?,
+            weight: weights.matrix("weight", &[outputs, inputs])?,
             bias: None,
         })
     }
@@ -54,15 +54,11 @@ impl Linear {
         inputs: usize,
         outputs: usize,
     ) -> std::result::Result<Self, EngineError> {
-        let named = |end: &str, shape: &[usize]| {
-            weights.tensor_named(
-                &[&format!("{name}.{end}"), &format!("{old_name}.{end}")],
-                shape,
-            )
-        };
+        let names = |end: &str| [format!("{name}.{end}"), format!("{old_name}.{end}")];
+        let (weight, bias) = (names("weight"), names("bias"));
         Ok(Self {
-            weight: named("weight", &[outputs, inputs])?,
-            bias: Some(named("bias", &[outputs])?),
+            weight: weights.matrix_named(&[&weight[0], &weight[1]], &[outputs, inputs])?,
+            bias: Some(weights.tensor_named(&[&bias[0], &bias[1]], &[outputs])?),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
@@ -10,6 +11,7 @@ use safetensors::Dtype;
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Metadata, SafeTensors};
 
+use super::stored::{Format, StoredMatrix};
 use crate::EngineError;
 use crate::config::Config;
 
@@ -22,7 +24,7 @@ pub struct WeightFiles {
 
 struct MappedFile {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
 }
 
 /// Where a tensor lies and what it is.
@@ -79,7 +81,10 @@ impl WeightFiles {
                     ));
                 }
             }
-            files.push(MappedFile { path, map });
+            files.push(MappedFile {
+                path,
+                map: Arc::new(map),
+            });
         }
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -133,6 +138,28 @@ impl WeightFiles {
             }
         }
         summary
+    }
+
+    /// One tensor as a matrix that stays where it lies: the first axis gives the rows, all others
+    /// the columns.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::read`].
+    pub fn matrix(&self, name: &str, tensor: &StoredTensor) -> Result<StoredMatrix, EngineError> {
+        let format = match tensor.dtype {
+            Dtype::F32 => Format::F32,
+            Dtype::F16 => Format::F16,
+            Dtype::BF16 => Format::BF16,
+            _ => return Ok(StoredMatrix::from_tensor(&self.read(name, tensor)?)?),
+        };
+        let file = &self.files[tensor.file];
+        let rows = tensor.shape.first().copied().unwrap_or(1);
+        let columns = tensor.shape.iter().skip(1).product();
+        let range = tensor.start..tensor.end;
+        StoredMatrix::mapped(Arc::clone(&file.map), range, format, rows, columns).ok_or_else(|| {
+            let message = format!("tensor `{name}` does not have the length of its shape");
+            EngineError::model(&file.path, message)
+        })
     }
 
     /// Reads one tensor, widened to f32.

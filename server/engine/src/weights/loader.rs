@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::WeightFiles;
+use super::{StoredMatrix, StoredTensor, WeightFiles};
 use crate::EngineError;
 
 /// How many names an error lists before it only counts.
@@ -108,6 +108,42 @@ impl Weights {
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn tensor_named(&self, names: &[&str], shape: &[usize]) -> Result<Tensor, EngineError> {
+        match self.find(names, shape) {
+            Some((name, stored)) => Ok(self.shared.files.read(&name, stored)?.reshape(shape)?),
+            None => Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?),
+        }
+    }
+
+    /// The tensor `name` below this place, left where it lies, which must have `shape`. The first
+    /// axis gives the matrix' rows, all others its columns.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<StoredMatrix, EngineError> {
+        self.matrix_named(&[name], shape)
+    }
+
+    /// As [`Weights::matrix`], under the first of several names that is there.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn matrix_named(
+        &self,
+        names: &[&str],
+        shape: &[usize],
+    ) -> Result<StoredMatrix, EngineError> {
+        match self.find(names, shape) {
+            Some((name, stored)) => self.shared.files.matrix(&name, stored),
+            None => Ok(StoredMatrix::zeros(
+                shape.first().copied().unwrap_or(1),
+                shape.iter().skip(1).product(),
+            )),
+        }
+    }
+
+    /// Looks up the first name that is there, and notes what was asked for. `None` calls for a
+    /// stand-in: the tensor is missing or misshapen, or headers are only being checked.
+    fn find(&self, names: &[&str], shape: &[usize]) -> Option<(String, &StoredTensor)> {
         let mut account = self.shared.account.borrow_mut();
         let full_name = |name: &str| {
             if self.prefix.is_empty() {
@@ -122,13 +158,10 @@ impl Weights {
             let stored = files.tensors().get(&name)?;
             Some((name, stored))
         });
-        let stand_in = || -> Result<Tensor, EngineError> {
-            Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
-        };
         account.asked.insert(full_name(names[0]), shape.to_vec());
         let Some((name, stored)) = found else {
             account.missing.push(full_name(names[0]));
-            return stand_in();
+            return None;
         };
         account.used.insert(name.clone());
         if stored.shape != shape && !is_linear_as_convolution(&stored.shape, shape) {
@@ -136,12 +169,9 @@ impl Weights {
                 "{name} has {:?} where {shape:?} is needed",
                 stored.shape
             ));
-            return stand_in();
+            return None;
         }
-        if self.shared.checking {
-            return stand_in();
-        }
-        Ok(files.read(&name, stored)?.reshape(shape)?)
+        (!self.shared.checking).then_some((name, stored))
     }
 
     /// Whether nothing is read yet: the pass over the headers.

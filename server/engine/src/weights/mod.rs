@@ -1,11 +1,14 @@
 //! Weights on disk: which files of a component's folder hold them, and a loader that accounts for
-//! every tensor.
+//! every tensor. Matrices stay where they lie, in their stored format; only norms, biases and
+//! embeddings are read and widened.
 //!
 //! A component is built twice by the same code: first against the headers only, which finds every
 //! missing, misshapen and unused tensor before any data is read, then for real.
 
 mod files;
 mod loader;
+mod stored;
 
 pub use files::{StoredTensor, WeightFiles, WeightSummary};
 pub use loader::{Weights, load_component, survey};
+pub use stored::{Format, StoredMatrix};

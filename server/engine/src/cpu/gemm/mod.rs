@@ -1,0 +1,420 @@
+//! Matrix products: packed panels that stay in cache (Goto and van de Geijn 2008), with operands
+//! that may be weights in any stored format or the unfolded input of a convolution. Nothing is
+//! widened or unfolded as a whole.
+
+mod kernel;
+mod pack;
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use kernel::{Kernel, MAX_COLUMNS, MAX_ROWS, Start, VECTORS, kernel};
+pub use pack::{Operand, Patches};
+
+/// What is added to a product.
+#[derive(Clone, Copy)]
+pub enum Bias<'a> {
+    /// Nothing.
+    None,
+    /// One value for each row of the result.
+    Rows(&'a [f32]),
+    /// One value for each column of the result.
+    Columns(&'a [f32]),
+}
+
+/// Depth of a panel: a panel of the right operand, one tile wide, stays in the first cache.
+const DEPTH: usize = 256;
+/// Rows of the left operand that are packed at once, for the second cache.
+const ROWS: usize = 128;
+/// Columns of the right operand that are packed at once.
+const COLUMNS: usize = 1008;
+
+/// Where the result goes.
+#[derive(Clone, Copy)]
+struct Output {
+    start: *mut f32,
+    stride: usize,
+}
+// SAFETY: every task writes to a rectangle of its own.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+thread_local! {
+    /// Panels of the left and right operand, and the rows of one before they are turned around:
+    /// kept, since memory that is touched for the first time costs more than what it is used for.
+    static PANELS: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+}
+
+/// `out[i, j] = bias + Σₖ a[i, k] b[j, k]`: rows of `out` are `stride` apart. With `parallel`, all
+/// compute threads take part; calls from inside a parallel loop do not want that.
+///
+/// # Panics
+/// If the shapes do not fit each other, or `out`.
+pub fn multiply(
+    out: &mut [f32],
+    stride: usize,
+    a: &Operand<'_>,
+    b: &Operand<'_>,
+    bias: Bias<'_>,
+    parallel: bool,
+) {
+    multiply_with(kernel(), out, stride, a, b, bias, parallel);
+}
+
+fn multiply_with(
+    kernel: &Kernel,
+    out: &mut [f32],
+    stride: usize,
+    a: &Operand<'_>,
+    b: &Operand<'_>,
+    bias: Bias<'_>,
+    parallel: bool,
+) {
+    let (rows, columns, depth) = (a.count(), b.count(), a.depth());
+    assert_eq!(
+        depth,
+        b.depth(),
+        "the vectors of a product differ in length"
+    );
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(
+        (rows - 1) * stride + columns <= out.len() && columns <= stride,
+        "a product reaches beyond its output"
+    );
+    assert!(
+        a.is_sound() && b.is_sound(),
+        "an operand reaches beyond its values"
+    );
+    match bias {
+        Bias::None => {}
+        Bias::Rows(values) => assert!(values.len() >= rows, "too few biases"),
+        Bias::Columns(values) => assert!(values.len() >= columns, "too few biases"),
+    }
+    let output = Output {
+        start: out.as_mut_ptr(),
+        stride,
+    };
+    let task = Task {
+        kernel,
+        a,
+        b,
+        bias,
+        depth,
+        output,
+    };
+    let threads = if parallel {
+        rayon::current_num_threads()
+    } else {
+        1
+    };
+    if threads == 1 {
+        task.run((0, rows), (0, columns));
+        return;
+    }
+    let (down, across) = grid(kernel, rows, columns, threads);
+    let (height, width) = (
+        rows.div_ceil(down).next_multiple_of(kernel.rows),
+        columns.div_ceil(across).next_multiple_of(kernel.lanes),
+    );
+    (0..down * across).into_par_iter().for_each(|index| {
+        let (top, left) = (index / across * height, index % across * width);
+        if top < rows && left < columns {
+            task.run(
+                (top, height.min(rows - top)),
+                (left, width.min(columns - left)),
+            );
+        }
+    });
+}
+
+/// Number of tasks down and across: some for each thread, since cores are rarely equally free, and
+/// shaped so that as little as possible is packed twice.
+fn grid(kernel: &Kernel, rows: usize, columns: usize, threads: usize) -> (usize, usize) {
+    let most = (
+        rows.div_ceil(kernel.rows),
+        columns.div_ceil(kernel.lanes * VECTORS),
+    );
+    let wanted = (3 * threads).min(most.0 * most.1);
+    let mut best = (1, 1);
+    let mut least = usize::MAX;
+    for down in 1..=wanted.min(most.0) {
+        let across = wanted.div_ceil(down).min(most.1);
+        if down * across < wanted {
+            continue;
+        }
+        // values packed in all: each row once per task across, each column once per task down
+        let packed = rows * across + columns * down;
+        if packed < least {
+            (best, least) = ((down, across), packed);
+        }
+    }
+    best
+}
+
+struct Task<'a> {
+    kernel: &'a Kernel,
+    a: &'a Operand<'a>,
+    b: &'a Operand<'a>,
+    bias: Bias<'a>,
+    depth: usize,
+    output: Output,
+}
+
+impl Task<'_> {
+    /// Computes a rectangle of the result: (first, count) of rows and of columns.
+    fn run(&self, rows: (usize, usize), columns: (usize, usize)) {
+        PANELS.with_borrow_mut(|panels| {
+            for (left, width) in pieces(columns, COLUMNS) {
+                if self.depth == 0 {
+                    self.panel(panels, rows, (left, width), (0, 0));
+                }
+                for (k, depth) in pieces((0, self.depth), DEPTH) {
+                    self.panel(panels, rows, (left, width), (k, depth));
+                }
+            }
+        });
+    }
+
+    /// Adds the products of depths `k..k + depth`; at `k = 0`, the result begins with the bias.
+    fn panel(
+        &self,
+        [left_panel, right_panel, scratch]: &mut [Vec<f32>; 3],
+        rows: (usize, usize),
+        columns: (usize, usize),
+        (k, depth): (usize, usize),
+    ) {
+        let kernel = self.kernel;
+        let tile = kernel.lanes * VECTORS;
+        // 1. Pack the right operand, one strip per tile.
+        let strips: Vec<(usize, usize, usize)> = pieces(columns, tile)
+            .map(|(first, count)| (first, count, count.next_multiple_of(kernel.lanes)))
+            .collect();
+        let packed: usize = strips.iter().map(|(_, _, width)| width * depth).sum();
+        grow(right_panel, packed);
+        let mut at = 0;
+        for &(first, count, width) in &strips {
+            let panel = &mut right_panel[at..at + width * depth];
+            self.b
+                .pack(kernel, (first, count), (k, depth), width, panel, scratch);
+            at += width * depth;
+        }
+        // 2. Blocks of rows of the left one, and with each of them all strips.
+        for block in pieces(rows, ROWS) {
+            let bars: Vec<(usize, usize)> = pieces(block, kernel.rows).collect();
+            let bar = kernel.rows * depth;
+            grow(left_panel, bars.len() * bar);
+            for (index, &span) in bars.iter().enumerate() {
+                let panel = &mut left_panel[index * bar..][..bar];
+                self.a
+                    .pack(kernel, span, (k, depth), kernel.rows, panel, scratch);
+            }
+            let mut at = 0;
+            for &(first, count, width) in &strips {
+                let right = &right_panel[at..at + width * depth];
+                at += width * depth;
+                for (index, &span) in bars.iter().enumerate() {
+                    let left = &left_panel[index * bar..][..bar];
+                    self.tile(left, right, span, (first, count, width), k == 0, depth);
+                }
+            }
+        }
+    }
+
+    /// One tile.
+    fn tile(
+        &self,
+        left: &[f32],
+        right: &[f32],
+        (top, height): (usize, usize),
+        (first, count, width): (usize, usize, usize),
+        begin: bool,
+        depth: usize,
+    ) {
+        let kernel = self.kernel;
+        let run = kernel.run[width / kernel.lanes - 1];
+        let (mut row_bias, mut column_bias) = ([0.0f32; MAX_ROWS], [0.0f32; MAX_COLUMNS]);
+        if begin {
+            match self.bias {
+                Bias::None => {}
+                Bias::Rows(values) => row_bias[..height].copy_from_slice(&values[top..][..height]),
+                Bias::Columns(values) => {
+                    column_bias[..count].copy_from_slice(&values[first..][..count]);
+                }
+            }
+        }
+        let bias = Start::Bias(row_bias.as_ptr(), column_bias.as_ptr());
+        // SAFETY: the panels hold `kernel.rows` and `width` values per depth; the rectangle lies
+        // in the output, as `multiply_with` asserts, and is this task's alone. A tile that is not
+        // whole goes through `edge`, from which only its part is copied.
+        unsafe {
+            let target = self.output.start.add(top * self.output.stride + first);
+            if height == kernel.rows && count == width {
+                let start = if begin { bias } else { Start::Output };
+                run(
+                    depth,
+                    left.as_ptr(),
+                    right.as_ptr(),
+                    target,
+                    self.output.stride,
+                    start,
+                );
+                return;
+            }
+            let mut edge = [0.0f32; MAX_ROWS * MAX_COLUMNS];
+            run(
+                depth,
+                left.as_ptr(),
+                right.as_ptr(),
+                edge.as_mut_ptr(),
+                width,
+                bias,
+            );
+            for (row, edge) in edge.chunks_exact(width).take(height).enumerate() {
+                for (column, &value) in edge[..count].iter().enumerate() {
+                    let target = target.add(row * self.output.stride + column);
+                    *target = if begin { value } else { *target + value };
+                }
+            }
+        }
+    }
+}
+
+/// Cuts (first, count) into pieces of `size` and what is left over.
+fn pieces((first, count): (usize, usize), size: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count)
+        .step_by(size.max(1))
+        .map(move |at| (first + at, size.min(count - at)))
+}
+
+/// Makes room for `count` values.
+fn grow(values: &mut Vec<f32>, count: usize) {
+    if values.len() < count {
+        values.resize(count, 0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::TorchGenerator;
+    use crate::weights::StoredMatrix;
+
+    /// Every kernel, with sizes around the edges of tiles and panels, against sums in f64.
+    #[test]
+    fn products_are_right_at_every_edge() {
+        let mut generator = TorchGenerator::new(1);
+        for kernel in kernel::all() {
+            for (rows, columns, depth) in [
+                (1, 1, 1),
+                (4, 24, 7),
+                (8, 48, 256),
+                (9, 49, 257),
+                (3, 17, 600),
+                (130, 33, 31),
+                (17, 1100, 5),
+            ] {
+                let a = generator.randn(rows * depth);
+                let b = generator.randn(columns * depth);
+                let bias = generator.randn(columns);
+                let stored = StoredMatrix::from_values(&b, columns, depth).expect("a matrix");
+                let rows_of_a = Operand::Rows {
+                    values: &a,
+                    count: rows,
+                    depth,
+                    stride: depth,
+                };
+                let stride = columns + 3;
+                let mut out = vec![f32::NAN; rows * stride];
+                multiply_with(
+                    &kernel,
+                    &mut out,
+                    stride,
+                    &rows_of_a,
+                    &Operand::Stored(&stored),
+                    Bias::Columns(&bias),
+                    true,
+                );
+                // The same b, column-wise, and a bias per row.
+                let turned: Vec<f32> = (0..depth * columns)
+                    .map(|at| b[at % columns * depth + at / columns])
+                    .collect();
+                let row_bias = &bias[..1].repeat(rows);
+                let mut other = vec![0.0; rows * columns];
+                multiply_with(
+                    &kernel,
+                    &mut other,
+                    columns,
+                    &rows_of_a,
+                    &Operand::Columns {
+                        values: &turned,
+                        count: columns,
+                        depth,
+                        stride: columns,
+                    },
+                    Bias::Rows(row_bias),
+                    false,
+                );
+                for i in 0..rows {
+                    for j in 0..columns {
+                        let sum: f64 = (0..depth)
+                            .map(|k| f64::from(a[i * depth + k]) * f64::from(b[j * depth + k]))
+                            .sum();
+                        let tolerance = 1e-6 * (depth as f64).sqrt() * 4.0;
+                        for (got, bias) in [
+                            (out[i * stride + j], bias[j]),
+                            (other[i * columns + j], bias[0]),
+                        ] {
+                            let error = (f64::from(got) - sum - f64::from(bias)).abs();
+                            assert!(
+                                error <= tolerance,
+                                "{} {rows}×{columns}×{depth} at {i}, {j}: off by {error}",
+                                kernel.name
+                            );
+                        }
+                    }
+                    let between = &out[i * stride + columns..(i + 1) * stride];
+                    assert!(between.iter().all(|value| value.is_nan()), "gaps are kept");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_times_nothing_is_the_bias() {
+        let empty = Operand::Rows {
+            values: &[],
+            count: 2,
+            depth: 0,
+            stride: 0,
+        };
+        let mut out = vec![f32::NAN; 4];
+        multiply(
+            &mut out,
+            2,
+            &empty,
+            &empty,
+            Bias::Columns(&[1.0, 2.0]),
+            false,
+        );
+        assert_eq!(out, [1.0, 2.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn tasks_cover_all_threads() {
+        for (rows, columns) in [(2048, 1280), (1, 1280), (320, 4096), (77, 640), (3, 5)] {
+            for threads in [2, 3, 8, 64] {
+                let kernel = kernel();
+                let (down, across) = grid(kernel, rows, columns, threads);
+                let tiles = rows.div_ceil(kernel.rows) * columns.div_ceil(kernel.lanes * VECTORS);
+                assert!(
+                    down * across >= threads.min(tiles),
+                    "{rows} {columns} {threads}"
+                );
+            }
+        }
+    }
+}
