@@ -41,6 +41,7 @@ pub mod vae;
 pub mod pipeline;
 // What it is computed with, and whether that computes rightly on this machine.
 pub mod cpu;
+pub mod memory;
 pub mod nn;
 pub mod probe;
 

@@ -27,6 +27,8 @@ pub struct VaeConfig {
     pub use_post_quant_conv: bool,
     /// Whether the middle blocks have attention.
     pub mid_block_add_attention: bool,
+    /// Side of the images that the model was trained on, in pixels: the side of tiles.
+    pub sample_size: usize,
 }
 
 impl VaeConfig {
@@ -95,10 +97,17 @@ impl VaeConfig {
             use_quant_conv: config.flag("use_quant_conv", true)?,
             use_post_quant_conv: config.flag("use_post_quant_conv", true)?,
             mid_block_add_attention: config.flag("mid_block_add_attention", true)?,
+            sample_size: match config.get("sample_size") {
+                Some(serde_json::Value::Array(_)) => config
+                    .sizes("sample_size", &[])?
+                    .first()
+                    .copied()
+                    .unwrap_or(32),
+                _ => config.size("sample_size", 32)?,
+            },
             block_out_channels,
         };
         config.ignore(&[
-            "sample_size",
             // The engine computes in f32 throughout, which is what this asks for.
             "force_upcast",
             // Known to diffusers, but not applied by its SDXL pipelines.

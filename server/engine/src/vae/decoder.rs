@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 use super::attention::{EPS, MidBlock, resnet_style};
 use super::config::VaeConfig;
 use super::encoder;
+use super::tiling::{Tiles, in_tiles};
 use crate::EngineError;
 use crate::cpu::upsample_nearest;
 use crate::nn::{Activation, Conv2d, GroupNorm};
@@ -87,19 +88,35 @@ impl VaeDecoder {
     /// # Errors
     /// If the shapes do not fit.
     pub fn decode_scaled(&self, latents: &Tensor) -> Result<Tensor> {
-        // 1. Undo the scaling.
+        self.decode(&self.unscaled(latents)?)
+    }
+
+    /// Latents as the UNet knows them → as the decoder does.
+    fn unscaled(&self, latents: &Tensor) -> Result<Tensor> {
         let scaling_factor = self.config.scaling_factor;
-        let latents = match &self.config.latents_mean_std {
+        match &self.config.latents_mean_std {
             Some((mean, std)) => {
                 let shape = (1, mean.len(), 1, 1);
                 let mean = Tensor::from_slice(mean, shape, latents.device())?;
                 let std = Tensor::from_slice(std, shape, latents.device())?;
-                (latents.broadcast_mul(&std)? / scaling_factor)?.broadcast_add(&mean)?
+                (latents.broadcast_mul(&std)? / scaling_factor)?.broadcast_add(&mean)
             }
-            None => (latents / scaling_factor)?,
-        };
-        // 2. Decode.
-        self.decode(&latents)
+            None => latents / scaling_factor,
+        }
+    }
+
+    /// As [`VaeDecoder::decode_scaled`], in tiles of `side` latent pixels (see
+    /// [`super::tile_side`]) if there is more than one of them.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn decode_scaled_in_tiles(&self, latents: &Tensor, side: Option<usize>) -> Result<Tensor> {
+        let (_, _, height, width) = latents.dims4()?;
+        let tiles = side.map(|side| Tiles::to_decode(side, &self.config));
+        match tiles.filter(|tiles| tiles.divide(height, width)) {
+            Some(tiles) => in_tiles(&self.unscaled(latents)?, tiles, |tile| self.decode(tile)),
+            None => self.decode_scaled(latents),
+        }
     }
 
     /// Latents (b, c, h, w) → pixels about −1…1 (b, 3, h·f, w·f).

@@ -5,6 +5,8 @@ mod attention;
 mod config;
 mod decoder;
 mod encoder;
+mod tiling;
 
 pub use config::VaeConfig;
 pub use decoder::VaeDecoder;
+pub use tiling::{Tiles, tile_side};
