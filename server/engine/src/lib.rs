@@ -27,7 +27,8 @@ mod request;
 pub mod config;
 mod model;
 pub mod weights;
-// ... the prompt turned into conditioning, ...
+// ... the prompt read and turned into conditioning, ...
+pub mod prompt;
 pub mod text_encoder;
 pub mod tokenizer;
 // ... noise drawn and taken away step by step, ...

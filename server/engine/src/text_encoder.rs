@@ -87,9 +87,9 @@ pub struct TextEncoder {
 /// What a text encoder makes of a batch of token sequences.
 #[derive(Clone, Debug)]
 pub struct TextEncoding {
-    /// The input of the last layer, without the final norm: (b, tokens, `hidden_size`). SDXL is
-    /// conditioned on this one.
-    pub penultimate_hidden_state: Tensor,
+    /// The input of the last layer, or of one that many layers before it as were skipped, without
+    /// the final norm: (b, tokens, `hidden_size`). SDXL is conditioned on this one.
+    pub hidden_state: Tensor,
     /// The projected hidden state of the end-of-text token: (b, `projection_dim`); for encoders
     /// with a projection.
     pub text_embeds: Option<Tensor>,
@@ -216,11 +216,16 @@ impl TextEncoder {
         &self.config
     }
 
-    /// Encodes token sequences of equal length.
+    /// Encodes token sequences of equal length. `clip_skip` leaves out that many layers more than
+    /// the last one, for the hidden state only: transformers' `hidden_states[-(clip_skip + 2)]`.
     ///
     /// # Errors
-    /// If a token or a length is beyond what the encoder knows.
-    pub fn encode(&self, sequences: &[Vec<u32>]) -> Result<TextEncoding> {
+    /// If a token, a length or `clip_skip` is beyond what the encoder knows.
+    pub fn encode(&self, sequences: &[Vec<u32>], clip_skip: usize) -> Result<TextEncoding> {
+        let layers = self.layers.len();
+        let Some(wanted) = layers.checked_sub(clip_skip + 1) else {
+            candle_core::bail!("a text encoder of {layers} layers cannot skip {clip_skip}");
+        };
         let batch = sequences.len();
         let tokens = sequences.first().map_or(0, Vec::len);
         if tokens == 0 || tokens > self.config.max_position_embeddings {
@@ -248,11 +253,17 @@ impl TextEncoder {
         let embedded = Tensor::from_vec(embedded, (batch, tokens, size), &Device::Cpu)?;
         let positions = self.position_embedding.narrow(0, 0, tokens)?;
         let mut hidden = embedded.broadcast_add(&positions)?;
-        // 2. Layers; the input of the last one is kept.
-        let mut penultimate = hidden.clone();
-        for layer in &self.layers {
-            penultimate = hidden;
-            hidden = layer.forward(&penultimate)?;
+        // 2. Layers; the input of the wanted one is kept, and without a projection those after it
+        // are read by nobody.
+        let mut hidden_state = None;
+        for (at, layer) in self.layers.iter().enumerate() {
+            if at == wanted {
+                hidden_state = Some(hidden.clone());
+                if self.text_projection.is_none() {
+                    break;
+                }
+            }
+            hidden = layer.forward(&hidden)?;
         }
         // 3. Pooled: final norm → the end-of-text token's row → projection.
         let text_embeds = match &self.text_projection {
@@ -268,7 +279,7 @@ impl TextEncoder {
             }
         };
         Ok(TextEncoding {
-            penultimate_hidden_state: penultimate,
+            hidden_state: hidden_state.unwrap_or(hidden),
             text_embeds,
         })
     }

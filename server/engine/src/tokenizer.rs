@@ -32,7 +32,17 @@ pub struct ClipTokenizer {
     bos: u32,
     eos: u32,
     pad: u32,
+    comma: Option<u32>,
     model_max_length: usize,
+}
+
+/// A token of a text, and which part of the text it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Its number in the vocabulary.
+    pub id: u32,
+    /// The bytes of the text that it was made of. Several tokens may share those of one character.
+    pub range: std::ops::Range<usize>,
 }
 
 /// A prompt as tokens.
@@ -159,6 +169,7 @@ impl ClipTokenizer {
             bos: id("begin-of-text", &special.bos)?,
             eos: id("end-of-text", &special.eos)?,
             pad: id("padding", &special.pad)?,
+            comma: tokenizer.token_to_id(",</w>"),
             tokenizer,
             model_max_length,
         })
@@ -169,34 +180,69 @@ impl ClipTokenizer {
         self.model_max_length
     }
 
+    /// The token of a comma that ends a word.
+    pub fn comma(&self) -> Option<u32> {
+        self.comma
+    }
+
+    /// Cuts a text into tokens: all of them, without begin, end and pads.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidRequest`] if the text cannot be tokenized.
+    pub fn words(&self, text: &str) -> Result<Vec<Word>, EngineError> {
+        let encoding = self.tokenizer.encode(text, false).map_err(cannot)?;
+        let ranges = encoding.get_offsets().iter();
+        let words = encoding.get_ids().iter().zip(ranges);
+        Ok(words
+            .map(|(&id, &(start, end))| Word {
+                id,
+                range: start..end,
+            })
+            .collect())
+    }
+
+    /// Frames tokens with begin and end, and fills up with pads: `model_max_length` tokens. What
+    /// does not fit is left out.
+    pub fn frame(&self, words: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(self.model_max_length);
+        ids.push(self.bos);
+        ids.extend(words.into_iter().take(self.model_max_length - 2));
+        ids.push(self.eos);
+        ids.resize(self.model_max_length, self.pad);
+        ids
+    }
+
+    /// The text of tokens, in lower case as the model sees it.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidRequest`] if a token is not in the vocabulary.
+    pub fn decode(&self, words: &[u32]) -> Result<String, EngineError> {
+        let text = self.tokenizer.decode(words, false).map_err(cannot)?;
+        Ok(text.replace("</w>", " ").trim().to_string())
+    }
+
     /// Cuts a text into tokens, frames them with begin and end, cuts off what does not fit and
     /// fills up with pads.
     ///
     /// # Errors
     /// [`EngineError::InvalidRequest`] if the text cannot be tokenized.
     pub fn encode(&self, text: &str) -> Result<Tokens, EngineError> {
-        let failed = |error: tokenizers::Error| {
-            EngineError::invalid("prompt", format!("cannot be tokenized: {error}"))
-        };
-        let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
+        let encoding = self.tokenizer.encode(text, false).map_err(cannot)?;
         let words = encoding.get_ids();
         let room = self.model_max_length - 2;
-        let removed = if words.len() > room {
-            let text = self
-                .tokenizer
-                .decode(&words[room..], false)
-                .map_err(failed)?;
-            Some(text.replace("</w>", " ").trim().to_string())
-        } else {
-            None
+        let removed = match words.get(room..) {
+            Some(rest) if !rest.is_empty() => Some(self.decode(rest)?),
+            _ => None,
         };
-        let mut ids = Vec::with_capacity(self.model_max_length);
-        ids.push(self.bos);
-        ids.extend(&words[..words.len().min(room)]);
-        ids.push(self.eos);
-        ids.resize(self.model_max_length, self.pad);
-        Ok(Tokens { ids, removed })
+        Ok(Tokens {
+            ids: self.frame(words.iter().copied()),
+            removed,
+        })
     }
+}
+
+fn cannot(error: tokenizers::Error) -> EngineError {
+    EngineError::invalid("prompt", format!("cannot be tokenized: {error}"))
 }
 
 impl SpecialTokens {

@@ -1,6 +1,7 @@
 //! A loaded model and what is done with it.
 
 mod conditioning;
+mod embedding_cache;
 mod preview;
 mod text_to_image;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use ::image::RgbImage;
 
-pub use conditioning::{PromptEmbeds, PromptEncoder};
+pub use conditioning::{PromptEmbeds, PromptEncoder, PromptOptions, TextEncoders};
 pub use preview::LatentToRgb;
 
 use crate::model::ModelFolder;
@@ -21,7 +22,6 @@ use crate::unet::Unet;
 use crate::vae::VaeDecoder;
 use crate::weights::load_component;
 use crate::{EngineError, GenerateRequest, ModelDescription, cpu};
-use conditioning::encode_prompts;
 
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +110,8 @@ pub struct Generation {
     pub scheduler: String,
     /// How long each part took.
     pub timings: Timings,
+    /// Whether the prompts had been encoded before, so that no text encoder had to run.
+    pub text_cached: bool,
     /// What the person should know, such as which words did not fit the context.
     pub notes: Vec<String>,
 }
@@ -134,7 +136,7 @@ pub struct Timings {
 pub struct Pipeline {
     description: ModelDescription,
     folder: ModelFolder,
-    encoders: Vec<PromptEncoder>,
+    text_encoders: TextEncoders,
     unet: Unet,
     vae: VaeDecoder,
     /// Fitted when the first preview is asked for.
@@ -179,10 +181,12 @@ impl Pipeline {
         }
         let unet = load_component(next(), "", |weights| Unet::load(weights, &folder.unet))?;
         let vae = load_component(next(), "", |weights| VaeDecoder::load(weights, &folder.vae))?;
+        let text_encoders =
+            TextEncoders::new(&folder.path, encoders, folder.force_zeros_for_empty_prompt);
         Ok(Self {
             description,
             folder,
-            encoders,
+            text_encoders,
             unet,
             vae,
             latent_to_rgb: OnceLock::new(),
@@ -196,7 +200,7 @@ impl Pipeline {
 
     /// The text encoders with their tokenizers.
     pub fn encoders(&self) -> &[PromptEncoder] {
-        &self.encoders
+        self.text_encoders.encoders()
     }
 
     /// The UNet.
@@ -218,13 +222,14 @@ impl Pipeline {
     /// guidance, `Some(None)` with guidance but no negative prompt.
     ///
     /// # Errors
-    /// If a prompt holds a token that an encoder does not know.
+    /// As [`TextEncoders::encode`].
     pub fn encode_prompts(
         &self,
         prompt: &str,
         negative_prompt: Option<Option<&str>>,
+        options: &PromptOptions,
     ) -> Result<PromptEmbeds, EngineError> {
-        encode_prompts(&self.encoders, &self.folder, prompt, negative_prompt)
+        self.text_encoders.encode(prompt, negative_prompt, options)
     }
 
     /// Makes one image. `observe` is called as each phase begins and after each step; its answer

@@ -6,7 +6,7 @@ use std::time::Instant;
 use ::image::RgbImage;
 use candle_core::{Device, Tensor};
 
-use super::{Control, Generation, Phase, Pipeline, Progress, Timings};
+use super::{Control, Generation, Phase, Pipeline, Progress, PromptOptions, Timings};
 use crate::image::{all_finite, to_rgb};
 use crate::rng::TorchGenerator;
 use crate::{EngineError, GenerateRequest};
@@ -66,10 +66,15 @@ pub(super) fn generate(
         steps: u32::try_from(timesteps.len()).unwrap_or(u32::MAX),
     };
 
-    // 2. Encode the prompts: (1 or 2, 77, width) and (1 or 2, projection_dim).
+    // 2. Encode the prompts: (1 or 2, chunks · 77, width) and (1 or 2, projection_dim).
     observer.tell(Phase::TextEncoding, 0, None)?;
     let negative_prompt = guided.then_some(request.negative_prompt.as_deref());
-    let prompts = pipeline.encode_prompts(&request.prompt, negative_prompt)?;
+    let options = PromptOptions {
+        syntax: request.prompt_syntax,
+        clip_skip: request.clip_skip as usize,
+        lora_key: 0,
+    };
+    let prompts = pipeline.encode_prompts(&request.prompt, negative_prompt, &options)?;
     for embeds in [&prompts.prompt_embeds, &prompts.pooled_prompt_embeds] {
         check_finite(embeds, Phase::TextEncoding)?;
     }
@@ -155,6 +160,7 @@ pub(super) fn generate(
         dtype: "f32".to_string(),
         scheduler: scheduler_config.kind.name().to_string(),
         timings,
+        text_cached: prompts.cached,
         notes: prompts.notes,
     })
 }

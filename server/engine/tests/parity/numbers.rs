@@ -1,6 +1,7 @@
 //! Ids, hidden states, pooled outputs, one UNet forward with its parts, one VAE decode.
 
 use atelier_engine::Pipeline;
+use atelier_engine::pipeline::PromptOptions;
 use candle_core::{DType, Tensor};
 
 use crate::fixtures::{Numbers, load, model, model_names, relative_error};
@@ -35,11 +36,11 @@ fn text_encoders(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
             .to_dtype(DType::U32)
             .and_then(|ids| ids.to_vec2())
             .expect("ids");
-        let encoding = encoder.text_encoder.encode(&ids).expect("encoded");
+        let encoding = encoder.text_encoder.encode(&ids, 0).expect("encoded");
         check(
             name,
             &format!("hidden_{part}"),
-            &encoding.penultimate_hidden_state,
+            &encoding.hidden_state,
             numbers.tensor(&format!("hidden_{part}")),
         );
         match encoding.text_embeds {
@@ -61,7 +62,9 @@ fn prompts(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
             .expect("ids");
         assert_eq!(ids, want, "{name}: tokenizer {part}");
     }
-    let plain = pipeline.encode_prompts(prompt, None).expect("encoded");
+    let plain = pipeline
+        .encode_prompts(prompt, None, &PromptOptions::default())
+        .expect("encoded");
     let hidden = [numbers.tensor("hidden_1"), numbers.tensor("hidden_2")].map(|t| row(t, 0));
     let positive = Tensor::cat(&hidden, 2).expect("joined");
     check(name, "prompt_embeds", &plain.prompt_embeds, &positive);
@@ -75,7 +78,7 @@ fn prompts(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
 
     // An explicit empty negative prompt is encoded; the negative half comes first.
     let guided = pipeline
-        .encode_prompts(prompt, Some(Some("")))
+        .encode_prompts(prompt, Some(Some("")), &PromptOptions::default())
         .expect("encoded");
     let encoded = [
         (row(&guided.prompt_embeds, 0), "encoded_negative"),
@@ -96,7 +99,7 @@ fn prompts(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
 
     // None at all is zeros, unless the folder says otherwise.
     let guided = pipeline
-        .encode_prompts(prompt, Some(None))
+        .encode_prompts(prompt, Some(None), &PromptOptions::default())
         .expect("encoded");
     let negative = row(&guided.prompt_embeds, 0);
     let negative_pooled = row(&guided.pooled_prompt_embeds, 0);
