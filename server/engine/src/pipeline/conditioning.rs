@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 
 use super::embedding_cache::{EmbeddingCache, EncodedPrompt, PromptKey};
-use crate::prompt::{Chunk, Part, chunks, is_weighted, parse};
+use crate::prompt::{Chunk, chunks, is_weighted, parse};
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::ClipTokenizer;
 use crate::{EngineError, PromptSyntax};
@@ -173,7 +173,10 @@ impl TextEncoders {
         let mut pooled = None;
         for encoder in &self.encoders {
             let sequences = if key.weighted {
-                weighted_sequences(field, &encoder.tokenizer, &parts)?
+                let tokenizer = &encoder.tokenizer;
+                let chunks = chunks(field, tokenizer, &parts)?;
+                let framed = |chunk: &Chunk| (chunk.ids(tokenizer), chunk.emphasis(tokenizer));
+                chunks.iter().map(framed).collect()
             } else {
                 let tokens = encoder.tokenizer.encode(&key.text)?;
                 removed.extend(tokens.removed.filter(|text| !removed.contains(text)));
@@ -302,19 +305,6 @@ impl Run<'_> {
         states.resize(1 + missing, empty);
         Ok(Tensor::cat(&states, 1)?)
     }
-}
-
-/// The sequences that an encoder reads for a parsed prompt, each with its weights if it has any.
-fn weighted_sequences(
-    field: &'static str,
-    tokenizer: &ClipTokenizer,
-    parts: &[Part],
-) -> std::result::Result<Vec<(Vec<u32>, Option<Vec<f32>>)>, EngineError> {
-    let chunks = chunks(field, tokenizer, parts)?;
-    Ok(chunks
-        .iter()
-        .map(|chunk| (chunk.ids(tokenizer), chunk.emphasis(tokenizer)))
-        .collect())
 }
 
 /// Multiplies each token's hidden state (1, tokens, width) by its weight, and then all of them by
