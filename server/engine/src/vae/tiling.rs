@@ -28,13 +28,25 @@ const OVERLAP: f64 = 0.25;
 const SMALLEST: usize = 32;
 
 impl Tiles {
+    /// Tiles of `input` pixels that become tiles of `output` pixels. Where a quarter is no whole
+    /// number, diffusers' result has another size than asked for; here the overlap grows a little.
     fn new(input: usize, output: usize) -> Self {
-        let blend = (output as f64 * OVERLAP) as usize;
+        let step = ((input as f64 * (1.0 - OVERLAP)) as usize).max(1);
+        // One of the two is a multiple of the other.
+        let keep = if output >= input {
+            step * (output / input)
+        } else {
+            (step / (input / output)).max(1)
+        };
         Self {
             side: input,
-            step: ((input as f64 * (1.0 - OVERLAP)) as usize).max(1),
-            blend,
-            keep: output - blend,
+            step: if output >= input {
+                step
+            } else {
+                keep * (input / output)
+            },
+            blend: output - keep,
+            keep,
         }
     }
 
