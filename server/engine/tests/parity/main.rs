@@ -12,4 +12,5 @@ mod noise;
 mod numbers;
 mod refusals;
 mod schedules;
+mod tiling;
 mod tokens;
