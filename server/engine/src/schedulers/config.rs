@@ -1,46 +1,6 @@
-//! `scheduler/scheduler_config.json`.
+//! What `scheduler/scheduler_config.json` can say, parsed.
 
-use crate::EngineError;
-use crate::config::Config;
-
-/// The schedulers there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SchedulerKind {
-    /// Euler's method on the probability flow (arXiv:2206.00364), SDXL's default.
-    EulerDiscrete,
-    /// Euler's method with fresh noise at each step.
-    EulerAncestralDiscrete,
-    /// DDIM (arXiv:2010.02502) without fresh noise.
-    Ddim,
-    /// DPM-Solver++ (arXiv:2211.01095), good with few steps.
-    DpmSolverMultistep,
-}
-
-impl SchedulerKind {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::EulerDiscrete,
-        Self::EulerAncestralDiscrete,
-        Self::Ddim,
-        Self::DpmSolverMultistep,
-    ];
-
-    /// The name in requests: diffusers' class name without `Scheduler`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::EulerDiscrete => "EulerDiscrete",
-            Self::EulerAncestralDiscrete => "EulerAncestralDiscrete",
-            Self::Ddim => "DDIM",
-            Self::DpmSolverMultistep => "DPMSolverMultistep",
-        }
-    }
-
-    /// Finds a scheduler by its name, with or without `Scheduler` at the end.
-    pub fn find(name: &str) -> Option<Self> {
-        let name = name.strip_suffix("Scheduler").unwrap_or(name);
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
-    }
-}
+use super::kind::SchedulerKind;
 
 /// How noise grows over the training steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +11,12 @@ pub enum BetaSchedule {
     ScaledLinear,
     /// β from a squared cosine of ᾱ (arXiv:2102.09672).
     SquaredCosine,
+    /// β from an exponential of the step.
+    Exponential,
+    /// β from Laplace's distribution of the log ratio of signal to noise (arXiv:2407.03297).
+    Laplace,
+    /// β along a sigmoid (arXiv:2203.02923).
+    Sigmoid,
     /// β as given.
     Trained(Vec<f32>),
 }
@@ -97,6 +63,8 @@ pub enum SigmaSpacing {
     Exponential,
     /// By quantiles of a beta distribution (arXiv:2407.12173).
     Beta,
+    /// Evenly spaced log ratio of signal to noise (diffusers' `use_lu_lambdas`).
+    LogSnr,
 }
 
 /// Where the last step ends.
@@ -108,13 +76,90 @@ pub enum FinalSigma {
     SigmaMin,
 }
 
-/// How DPM-Solver's second-order term is taken.
+/// How DPM-Solver's higher-order terms are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SolverType {
     /// In the middle of the step.
     Midpoint,
     /// From both ends of the step.
     Heun,
+}
+
+/// Which integral DPM-Solver approximates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Of the noise (arXiv:2206.00927).
+    DpmSolver,
+    /// Of the clean sample (arXiv:2211.01095).
+    DpmSolverPlusPlus,
+    /// Of the noise, with fresh noise at each step.
+    SdeDpmSolver,
+    /// Of the clean sample, with fresh noise at each step.
+    SdeDpmSolverPlusPlus,
+}
+
+impl Algorithm {
+    /// Whether each step adds fresh noise.
+    pub fn is_sde(self) -> bool {
+        matches!(self, Self::SdeDpmSolver | Self::SdeDpmSolverPlusPlus)
+    }
+
+    /// Whether the clean sample is integrated, not the noise.
+    pub fn predicts_sample(self) -> bool {
+        matches!(self, Self::DpmSolverPlusPlus | Self::SdeDpmSolverPlusPlus)
+    }
+
+    /// diffusers' name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DpmSolver => "dpmsolver",
+            Self::DpmSolverPlusPlus => "dpmsolver++",
+            Self::SdeDpmSolver => "sde-dpmsolver",
+            Self::SdeDpmSolverPlusPlus => "sde-dpmsolver++",
+        }
+    }
+}
+
+/// UniPC's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UniPcSettings {
+    /// Whether the clean sample is integrated, not the noise.
+    pub predict_x0: bool,
+    /// B(h) = h (`bh1`) in place of e^h − 1 (`bh2`).
+    pub bh1: bool,
+    /// Steps after which nothing is corrected.
+    pub disable_corrector: Vec<i64>,
+}
+
+/// Settings of the consistency schedulers, LCM and TCD.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConsistencySettings {
+    /// Steps of the schedule that the model was distilled with.
+    pub original_inference_steps: usize,
+    /// What timesteps are multiplied by in LCM's boundary condition.
+    pub timestep_scaling: f64,
+}
+
+/// How much noise DDPM adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variance {
+    /// The lower bound.
+    FixedSmall,
+    /// The lower bound, its root taken through the logarithm, and used as it is.
+    FixedSmallLog,
+    /// The upper bound: β.
+    FixedLarge,
+}
+
+/// EDM's settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EdmSettings {
+    /// Spread of the data.
+    pub sigma_data: f64,
+    /// Whether σ is spaced exponentially, not as Karras et al. do.
+    pub exponential: bool,
+    /// Exponent of Karras' spacing.
+    pub rho: f64,
 }
 
 /// A scheduler's settings.
@@ -150,232 +195,30 @@ pub struct SchedulerConfig {
     pub final_sigma: FinalSigma,
     /// Whether the UNet is told ¼ log σ in place of a timestep; counts for v-prediction only.
     pub continuous_timesteps: bool,
-    /// DDIM: what predicted clean samples are clipped to, if at all.
+    /// What predicted clean samples are clipped to, if at all.
     pub clip_sample_range: Option<f32>,
-    /// DDIM: whether the last step ends without noise, or at the lowest noise of training.
+    /// DDIM and PNDM: whether the last step ends without noise, or at the lowest noise of training.
     pub set_alpha_to_one: bool,
-    /// DPM-Solver: order of its steps, 1 or 2.
+    /// DPM-Solver, DEIS, UniPC: order of their steps.
     pub solver_order: usize,
-    /// DPM-Solver: how the second-order term is taken.
+    /// DPM-Solver: how the higher-order terms are taken.
     pub solver_type: SolverType,
-    /// DPM-Solver: whether each step adds fresh noise.
-    pub sde: bool,
-    /// DPM-Solver: whether few steps end with one of lower order.
+    /// DPM-Solver: which integral is approximated.
+    pub algorithm: Algorithm,
+    /// Whether few steps end with ones of lower order.
     pub lower_order_final: bool,
     /// DPM-Solver: whether the last step is one of first order.
     pub euler_at_final: bool,
     /// DPM-Solver: training steps with a lower log ratio of signal to noise are left out.
     pub lambda_min_clipped: Option<f64>,
-}
-
-impl SchedulerConfig {
-    /// Whether β comes from a cosine.
-    pub fn has_cosine_schedule(&self) -> bool {
-        self.beta_schedule == BetaSchedule::SquaredCosine
-    }
-
-    /// Reads `scheduler_config.json` for the class that it names. Keys of other schedulers are passed over, as in diffusers,
-    /// where a config survives a change of scheduler.
-    ///
-    /// # Errors
-    /// [`EngineError::Model`] naming file, key and value of what is not supported.
-    pub fn read(config: &Config) -> Result<Self, EngineError> {
-        let class = config.text("_class_name", "EulerDiscreteScheduler")?;
-        let kind = SchedulerKind::find(&class).ok_or_else(|| {
-            config.unsupported("_class_name", &format!("there are: {}", listed()))
-        })?;
-        Self::read_as(config, kind)
-    }
-
-    /// Reads `scheduler_config.json` as `kind`, with that class' defaults: what diffusers'
-    /// `from_config` does to change the scheduler.
-    ///
-    /// # Errors
-    /// As [`SchedulerConfig::read`].
-    pub fn read_as(config: &Config, kind: SchedulerKind) -> Result<Self, EngineError> {
-        let is_dpm_solver = kind == SchedulerKind::DpmSolverMultistep;
-        refuse_variants(config, kind)?;
-        let choice = |key: &str, default: &str, names: &str| -> Result<String, EngineError> {
-            let value = config.text(key, default)?;
-            if names.split(", ").any(|name| name == value) {
-                Ok(value)
-            } else {
-                Err(config.unsupported(key, &format!("use one of {names}")))
-            }
-        };
-        let beta_schedule = match config.optional_numbers("trained_betas")? {
-            Some(betas) if !betas.is_empty() => {
-                BetaSchedule::Trained(betas.into_iter().map(|beta| beta as f32).collect())
-            }
-            Some(_) => return Err(config.unsupported("trained_betas", "give numbers, or null")),
-            None => match choice(
-                "beta_schedule",
-                "linear",
-                "linear, scaled_linear, squaredcos_cap_v2",
-            )?
-            .as_str()
-            {
-                "linear" => BetaSchedule::Linear,
-                "scaled_linear" => BetaSchedule::ScaledLinear,
-                _ => BetaSchedule::SquaredCosine,
-            },
-        };
-        let prediction_type = match choice(
-            "prediction_type",
-            "epsilon",
-            match kind {
-                SchedulerKind::EulerDiscrete => "epsilon, v_prediction, sample, original_sample",
-                SchedulerKind::EulerAncestralDiscrete => "epsilon, v_prediction",
-                _ => "epsilon, v_prediction, sample",
-            },
-        )?
-        .as_str()
-        {
-            "epsilon" => PredictionType::Epsilon,
-            "v_prediction" => PredictionType::VPrediction,
-            _ => PredictionType::Sample,
-        };
-        let timestep_spacing = match choice(
-            "timestep_spacing",
-            if kind == SchedulerKind::Ddim {
-                "leading"
-            } else {
-                "linspace"
-            },
-            "linspace, leading, trailing",
-        )?
-        .as_str()
-        {
-            "linspace" => TimestepSpacing::Linspace,
-            "leading" => TimestepSpacing::Leading,
-            _ => TimestepSpacing::Trailing,
-        };
-        let spacings = [
-            ("use_karras_sigmas", SigmaSpacing::Karras),
-            ("use_exponential_sigmas", SigmaSpacing::Exponential),
-            ("use_beta_sigmas", SigmaSpacing::Beta),
-        ];
-        let mut sigma_spacing = SigmaSpacing::FromTimesteps;
-        let respaces = kind == SchedulerKind::EulerDiscrete || is_dpm_solver;
-        for (key, spacing) in spacings.into_iter().filter(|_| respaces) {
-            if config.flag(key, false)? {
-                if sigma_spacing != SigmaSpacing::FromTimesteps {
-                    return Err(config.unsupported(
-                        key,
-                        "only one of use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas can be true",
-                    ));
-                }
-                sigma_spacing = spacing;
-            }
-        }
-        let num_train_timesteps = match &beta_schedule {
-            BetaSchedule::Trained(betas) => {
-                let count = config.size("num_train_timesteps", 1000)?;
-                if betas.len() != count {
-                    return Err(config.unsupported(
-                        "num_train_timesteps",
-                        &format!("`trained_betas` has {} numbers", betas.len()),
-                    ));
-                }
-                count
-            }
-            _ => config.size("num_train_timesteps", 1000)?,
-        };
-        if num_train_timesteps < 2 {
-            return Err(config.unsupported("num_train_timesteps", "use at least 2"));
-        }
-        Ok(Self {
-            kind,
-            num_train_timesteps,
-            beta_start: config.number("beta_start", 0.0001)?,
-            beta_end: config.number("beta_end", 0.02)?,
-            beta_schedule,
-            prediction_type,
-            timestep_spacing,
-            steps_offset: config.integer("steps_offset", 0)?,
-            interpolation: if kind == SchedulerKind::EulerDiscrete
-                && choice("interpolation_type", "linear", "linear, log_linear")? == "log_linear"
-            {
-                Interpolation::LogLinear
-            } else {
-                Interpolation::Linear
-            },
-            sigma_spacing,
-            sigma_min: config.optional_number("sigma_min")?,
-            sigma_max: config.optional_number("sigma_max")?,
-            rescale_betas_zero_snr: config.flag("rescale_betas_zero_snr", false)?,
-            final_sigma: if respaces
-                && choice("final_sigmas_type", "zero", "zero, sigma_min")? == "sigma_min"
-            {
-                FinalSigma::SigmaMin
-            } else {
-                FinalSigma::Zero
-            },
-            continuous_timesteps: choice("timestep_type", "discrete", "discrete, continuous")?
-                == "continuous",
-            clip_sample_range: if config.flag("clip_sample", true)? {
-                Some(config.number("clip_sample_range", 1.0)? as f32)
-            } else {
-                None
-            },
-            set_alpha_to_one: config.flag("set_alpha_to_one", true)?,
-            solver_order: config.size("solver_order", 2)?,
-            solver_type: match config.text("solver_type", "midpoint")?.as_str() {
-                "heun" => SolverType::Heun,
-                _ => SolverType::Midpoint,
-            },
-            sde: is_dpm_solver
-                && config.text("algorithm_type", "dpmsolver++")? == "sde-dpmsolver++",
-            lower_order_final: config.flag("lower_order_final", true)?,
-            euler_at_final: config.flag("euler_at_final", false)?,
-            lambda_min_clipped: config.optional_number("lambda_min_clipped")?,
-        })
-    }
-}
-
-/// Refuses the settings of a class that it does not have here.
-fn refuse_variants(config: &Config, kind: SchedulerKind) -> Result<(), EngineError> {
-    let mut off = Vec::new();
-    if matches!(
-        kind,
-        SchedulerKind::Ddim | SchedulerKind::DpmSolverMultistep
-    ) {
-        off.push("thresholding");
-    }
-    if kind == SchedulerKind::DpmSolverMultistep {
-        off.extend(["use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"]);
-        if config.get("variance_type").is_some() {
-            return Err(config.unsupported("variance_type", "use null"));
-        }
-        for (key, default, supported) in [
-            (
-                "algorithm_type",
-                "dpmsolver++",
-                "dpmsolver++ or sde-dpmsolver++",
-            ),
-            ("solver_type", "midpoint", "midpoint or heun"),
-        ] {
-            let value = config.text(key, default)?;
-            if !supported.split(" or ").any(|name| name == value) {
-                return Err(config.unsupported(key, &format!("use {supported}")));
-            }
-        }
-        if config.size("solver_order", 2)? > 2 {
-            return Err(config.unsupported("solver_order", "use 1 or 2"));
-        }
-    }
-    for key in off {
-        if config.flag(key, false)? {
-            return Err(config.unsupported(key, "use false"));
-        }
-    }
-    Ok(())
-}
-
-fn listed() -> String {
-    SchedulerKind::ALL
-        .iter()
-        .map(|kind| format!("{}Scheduler", kind.name()))
-        .collect::<Vec<_>>()
-        .join(", ")
+    /// UniPC's own.
+    pub unipc: UniPcSettings,
+    /// LCM's and TCD's own.
+    pub consistency: ConsistencySettings,
+    /// DDPM's own.
+    pub variance: Variance,
+    /// PNDM's own: whether it starts without Runge-Kutta steps.
+    pub skip_prk_steps: bool,
+    /// EDM's own.
+    pub edm: EdmSettings,
 }

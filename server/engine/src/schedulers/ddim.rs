@@ -1,7 +1,8 @@
 //! `DDIMScheduler` without added noise (arXiv:2010.02502, η = 0), after diffusers.
 
 use super::config::{PredictionType, SchedulerConfig};
-use super::sigmas::{alphas_cumprod, integer_timesteps};
+use super::sigmas::integer_timesteps;
+use super::training::alphas_cumprod;
 use super::{Scheduler, mix};
 use crate::EngineError;
 use crate::rng::TorchGenerator;
@@ -16,38 +17,50 @@ pub struct Ddim {
     original: Vec<f32>,
 }
 
+/// Whole timesteps within those of training, from noisy to clean.
+///
+/// # Errors
+/// [`EngineError::InvalidRequest`] where there are too many for that.
+pub(super) fn checked_timesteps(
+    config: &SchedulerConfig,
+    steps: usize,
+) -> Result<Vec<usize>, EngineError> {
+    let train = config.num_train_timesteps;
+    if steps <= train {
+        let within = |t: i64| usize::try_from(t).ok().filter(|&t| t < train);
+        let timesteps = integer_timesteps(config, steps);
+        if let Some(timesteps) = timesteps.into_iter().map(within).collect() {
+            return Ok(timesteps);
+        }
+    }
+    Err(EngineError::invalid(
+        "num_inference_steps",
+        format!(
+            "is {steps}, too many for the {train} timesteps that {} was trained with; give fewer",
+            config.kind.name()
+        ),
+    ))
+}
+
 impl Ddim {
     /// Sets out the steps of one generation.
     ///
     /// # Errors
     /// [`EngineError::InvalidRequest`] for more steps than there are training timesteps.
     pub fn new(config: &SchedulerConfig, num_inference_steps: usize) -> Result<Self, EngineError> {
-        let train = config.num_train_timesteps;
-        let timesteps = integer_timesteps(config, num_inference_steps);
+        let timesteps = checked_timesteps(config, num_inference_steps)?;
         let cumprod = alphas_cumprod(config);
-        let beyond = timesteps.iter().any(|&t| t < 0 || t as usize >= train);
-        if num_inference_steps > train || beyond {
-            return Err(EngineError::invalid(
-                "num_inference_steps",
-                format!(
-                    "is {num_inference_steps}, too many for the {train} timesteps that DDIM was trained with; give fewer"
-                ),
-            ));
-        }
         let final_alpha = if config.set_alpha_to_one {
             1.0
         } else {
             cumprod[0]
         };
-        let stride = (train / num_inference_steps) as i64;
+        let stride = config.num_train_timesteps / num_inference_steps;
         let alphas = timesteps
             .iter()
             .map(|&t| {
-                let previous = usize::try_from(t - stride).ok();
-                (
-                    cumprod[t as usize],
-                    previous.map_or(final_alpha, |at| cumprod[at]),
-                )
+                let previous = t.checked_sub(stride);
+                (cumprod[t], previous.map_or(final_alpha, |at| cumprod[at]))
             })
             .collect();
         Ok(Self {
@@ -89,14 +102,9 @@ impl Scheduler for Ddim {
         self.original.clear();
         for (x, &output) in sample.iter_mut().zip(model_output) {
             // 1. The clean sample and the noise that the output implies.
-            let (mut original, epsilon) = match self.prediction_type {
-                PredictionType::Epsilon => ((*x - root_beta * output) / root_alpha, output),
-                PredictionType::Sample => (output, (*x - root_alpha * output) / root_beta),
-                PredictionType::VPrediction => (
-                    root_alpha * *x - root_beta * output,
-                    root_alpha * output + root_beta * *x,
-                ),
-            };
+            let prediction = self.prediction_type;
+            let mut original = prediction.original(root_alpha, root_beta, *x, output);
+            let epsilon = prediction.noise(root_alpha, root_beta, *x, output);
             // 2. Clip, where the config says so. NaN stays NaN.
             if let Some(range) = self.clip_sample_range {
                 original = original.clamp(-range, range);

@@ -1,40 +1,18 @@
-//! `DPMSolverMultistepScheduler` as DPM-Solver++ of first or second order (arXiv:2211.01095), with
-//! or without fresh noise, after diffusers.
+//! `DPMSolverMultistepScheduler`: DPM-Solver and DPM-Solver++ of first to third order
+//! (arXiv:2206.00927, arXiv:2211.01095), with or without fresh noise, after diffusers.
 
-use super::config::{FinalSigma, PredictionType, SchedulerConfig, SolverType};
+use super::config::{FinalSigma, SchedulerConfig};
 use super::sigmas::NoiseSchedule;
+use super::solver::{History, Level, Weights, multistep_order};
 use super::{Scheduler, mix};
 use crate::rng::TorchGenerator;
 
-/// Up to this many steps, the last ones are taken with a lower order for stability.
-const FEW_STEPS: usize = 15;
-
-/// Second-order steps from the last two predictions.
+/// Steps from the last predictions.
 pub struct DpmSolverMultistep {
     timesteps: Vec<f32>,
     sigmas: Vec<f32>,
     config: SchedulerConfig,
-    /// The clean samples that the last two outputs implied, newest last.
-    originals: Vec<Vec<f32>>,
-}
-
-/// Signal, noise and half the log of their squared ratio at one σ.
-struct Level {
-    alpha: f32,
-    sigma: f32,
-    lambda: f32,
-}
-
-impl Level {
-    fn new(sigma: f32) -> Self {
-        let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
-        let sigma = sigma * alpha;
-        Self {
-            alpha,
-            sigma,
-            lambda: alpha.ln() - sigma.ln(),
-        }
-    }
+    history: History,
 }
 
 impl DpmSolverMultistep {
@@ -46,30 +24,18 @@ impl DpmSolverMultistep {
             timesteps,
             sigmas,
             config: config.clone(),
-            originals: Vec::with_capacity(2),
+            history: History::new(config.solver_order),
         }
-    }
-
-    /// σ at each step, and where the last step ends.
-    pub fn sigmas(&self) -> &[f32] {
-        &self.sigmas
-    }
-
-    /// Whether step `index` is taken by one prediction only.
-    fn first_order(&self, index: usize) -> bool {
-        let config = &self.config;
-        let count = self.timesteps.len();
-        let last = index + 1 == count
-            && (config.euler_at_final
-                || (config.lower_order_final && count < FEW_STEPS)
-                || config.final_sigma == FinalSigma::Zero);
-        config.solver_order == 1 || self.originals.len() < 2 || last
     }
 }
 
 impl Scheduler for DpmSolverMultistep {
     fn timesteps(&self) -> &[f32] {
         &self.timesteps
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        &self.sigmas
     }
 
     fn init_noise_sigma(&self) -> f32 {
@@ -90,65 +56,74 @@ impl Scheduler for DpmSolverMultistep {
         sample: &mut [f32],
         generator: &mut TorchGenerator,
     ) {
-        let from = Level::new(self.sigmas[index]);
-        let to = Level::new(self.sigmas[index + 1]);
-        // 1. The clean sample that the output implies.
-        let original: Vec<f32> = sample
-            .iter()
-            .zip(model_output)
-            .map(|(&x, &output)| match self.config.prediction_type {
-                PredictionType::Epsilon => (x - from.sigma * output) / from.alpha,
-                PredictionType::Sample => output,
-                PredictionType::VPrediction => from.alpha * x - from.sigma * output,
-            })
-            .collect();
-        if self.originals.len() == 2 {
-            self.originals.remove(0);
-        }
-        self.originals.push(original);
-
-        // 2. The integral over the step: by one prediction, or by a line through two.
+        let config = &self.config;
+        let level = |index: usize| Level::new(self.sigmas[index]);
+        let (from, to) = (level(index), level(index + 1));
+        // 1. The clean sample or the noise that the output implies.
+        self.history.convert(
+            &from,
+            config.prediction_type,
+            config.algorithm.predicts_sample(),
+            sample,
+            model_output,
+        );
+        let noise = config
+            .algorithm
+            .is_sde()
+            .then(|| generator.randn(sample.len()));
+        // 2. The integral over the step: by one prediction, a line through two, a parabola
+        //    through three.
+        let ends_with_first_order = config.euler_at_final || config.final_sigma == FinalSigma::Zero;
+        let order = multistep_order(
+            config,
+            index,
+            self.timesteps.len(),
+            self.history.len(),
+            ends_with_first_order,
+        );
+        let weights = Weights::of_step(config.algorithm, config.solver_type, from, to);
         let h = to.lambda - from.lambda;
-        let sde = self.config.sde;
-        let (keep, gain, noise_scale) = if sde {
-            let decay = (-2.0 * h).exp();
-            (
-                to.sigma / from.sigma * (-h).exp(),
-                to.alpha * (1.0 - decay),
-                to.sigma * (1.0 - decay).sqrt(),
-            )
-        } else {
-            (to.sigma / from.sigma, -(to.alpha * ((-h).exp() - 1.0)), 0.0)
-        };
-        let noise = sde.then(|| generator.randn(sample.len()));
-        let second = if self.first_order(index) {
-            None
-        } else {
-            let before = Level::new(self.sigmas[index - 1]);
-            let ratio = (from.lambda - before.lambda) / h;
-            let gain = match (self.config.solver_type, sde) {
-                (SolverType::Midpoint, _) => 0.5 * gain,
-                (SolverType::Heun, false) => to.alpha * (((-h).exp() - 1.0) / h + 1.0),
-                (SolverType::Heun, true) => {
-                    to.alpha * ((1.0 - (-2.0 * h).exp()) / (-2.0 * h) + 1.0)
+        let ratio = |newer: Level, older: Level| (newer.lambda - older.lambda) / h;
+        let m0 = self.history.back(0);
+        match order {
+            1 => {
+                for (x, m0) in sample.iter_mut().zip(m0) {
+                    *x = weights.keep * *x + weights.zeroth * m0;
                 }
-            };
-            Some((gain, 1.0 / ratio, &self.originals[self.originals.len() - 2]))
-        };
-        let newest = &self.originals[self.originals.len() - 1];
-        for (at, x) in sample.iter_mut().enumerate() {
-            let mut moved = keep * *x + gain * newest[at];
-            if let Some((gain, inverse_ratio, older)) = second {
-                moved += gain * (inverse_ratio * (newest[at] - older[at]));
             }
-            if let Some(noise) = &noise {
-                moved += noise_scale * noise[at];
+            2 => {
+                let r0 = ratio(from, level(index - 1));
+                let m1 = self.history.back(1);
+                for ((x, m0), m1) in sample.iter_mut().zip(m0).zip(m1) {
+                    let d1 = 1.0 / r0 * (m0 - m1);
+                    *x = weights.keep * *x + weights.zeroth * m0 + weights.first * d1;
+                }
             }
-            *x = moved;
+            _ => {
+                let (s1, s2) = (level(index - 1), level(index - 2));
+                let (r0, r1) = (ratio(from, s1), ratio(s1, s2));
+                let (m1, m2) = (self.history.back(1), self.history.back(2));
+                for (at, x) in sample.iter_mut().enumerate() {
+                    let newer = 1.0 / r0 * (m0[at] - m1[at]);
+                    let older = 1.0 / r1 * (m1[at] - m2[at]);
+                    let d1 = newer + r0 / (r0 + r1) * (newer - older);
+                    let d2 = 1.0 / (r0 + r1) * (newer - older);
+                    *x = weights.keep * *x
+                        + weights.zeroth * m0[at]
+                        + weights.first_of_three * d1
+                        + weights.second * d2;
+                }
+            }
+        }
+        // 3. Fresh noise.
+        if let Some(noise) = noise {
+            for (x, noise) in sample.iter_mut().zip(noise) {
+                *x += weights.noise * noise;
+            }
         }
     }
 
     fn predicted_original(&self) -> Option<&[f32]> {
-        self.originals.last().map(Vec::as_slice)
+        self.history.original()
     }
 }

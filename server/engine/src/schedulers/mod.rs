@@ -5,29 +5,65 @@
 //! them in, f32 or f64 step by step.
 
 mod beta;
+mod brownian;
 mod config;
+mod consistency;
 mod ddim;
+mod ddpm;
+mod deis;
+mod dpm2;
+mod dpm_sde;
+mod dpm_singlestep;
 mod dpm_solver;
 mod euler;
+mod heun;
+mod kind;
+mod lms;
+mod pndm;
+mod prediction;
+mod read;
 mod sigmas;
+mod solver;
+mod training;
+mod unipc;
 
 use crate::EngineError;
 use crate::rng::TorchGenerator;
 
 pub use beta::beta_quantile;
+pub use brownian::BrownianTree;
 pub use config::{
-    BetaSchedule, FinalSigma, Interpolation, PredictionType, SchedulerConfig, SchedulerKind,
-    SigmaSpacing, SolverType, TimestepSpacing,
+    Algorithm, BetaSchedule, ConsistencySettings, EdmSettings, FinalSigma, Interpolation,
+    PredictionType, SchedulerConfig, SigmaSpacing, SolverType, TimestepSpacing, UniPcSettings,
+    Variance,
 };
+pub use consistency::Consistency;
 pub use ddim::Ddim;
+pub use ddpm::Ddpm;
+pub use deis::DeisMultistep;
+pub use dpm_sde::DpmSolverSde;
+pub use dpm_singlestep::DpmSolverSinglestep;
 pub use dpm_solver::DpmSolverMultistep;
-pub use euler::EulerDiscrete;
-pub use sigmas::{NoiseSchedule, alphas_cumprod, training_sigmas};
+pub use dpm2::Kdpm2Discrete;
+pub use euler::{EdmEuler, EulerDiscrete};
+pub use heun::HeunDiscrete;
+pub use kind::SchedulerKind;
+pub use lms::LmsDiscrete;
+pub use pndm::Pndm;
+pub use sigmas::NoiseSchedule;
+pub use training::{alphas_cumprod, training_sigmas};
+pub use unipc::UniPcMultistep;
 
 /// One generation's way from noise to image.
 pub trait Scheduler: Send {
     /// The timesteps that the UNet is asked at, from noisy to clean; they may be fractional.
     fn timesteps(&self) -> &[f32];
+
+    /// σ at each timestep and where the last step ends, as diffusers' scheduler of the same name
+    /// lists them; empty for schedulers that go by ᾱ.
+    fn sigmas(&self) -> &[f32] {
+        &[]
+    }
 
     /// What the initial noise is multiplied by.
     fn init_noise_sigma(&self) -> f32;
@@ -86,14 +122,26 @@ impl SchedulerConfig {
     /// # Errors
     /// If the config and the number of steps do not go together.
     pub fn schedule(&self, num_inference_steps: usize) -> Result<Box<dyn Scheduler>, EngineError> {
+        let steps = num_inference_steps;
         Ok(match self.kind {
             SchedulerKind::EulerDiscrete | SchedulerKind::EulerAncestralDiscrete => {
-                Box::new(EulerDiscrete::new(self, num_inference_steps))
+                Box::new(EulerDiscrete::new(self, steps))
             }
-            SchedulerKind::Ddim => Box::new(Ddim::new(self, num_inference_steps)?),
-            SchedulerKind::DpmSolverMultistep => {
-                Box::new(DpmSolverMultistep::new(self, num_inference_steps))
+            SchedulerKind::HeunDiscrete => Box::new(HeunDiscrete::new(self, steps)),
+            SchedulerKind::Kdpm2Discrete | SchedulerKind::Kdpm2AncestralDiscrete => {
+                Box::new(Kdpm2Discrete::new(self, steps))
             }
+            SchedulerKind::LmsDiscrete => Box::new(LmsDiscrete::new(self, steps)),
+            SchedulerKind::Ddim => Box::new(Ddim::new(self, steps)?),
+            SchedulerKind::Ddpm => Box::new(Ddpm::new(self, steps)?),
+            SchedulerKind::Pndm => Box::new(Pndm::new(self, steps)?),
+            SchedulerKind::DpmSolverMultistep => Box::new(DpmSolverMultistep::new(self, steps)),
+            SchedulerKind::DpmSolverSinglestep => Box::new(DpmSolverSinglestep::new(self, steps)),
+            SchedulerKind::DpmSolverSde => Box::new(DpmSolverSde::new(self, steps)),
+            SchedulerKind::DeisMultistep => Box::new(DeisMultistep::new(self, steps)),
+            SchedulerKind::UniPcMultistep => Box::new(UniPcMultistep::new(self, steps)),
+            SchedulerKind::Lcm | SchedulerKind::Tcd => Box::new(Consistency::new(self, steps)?),
+            SchedulerKind::EdmEuler => Box::new(EdmEuler::new(self, steps)),
         })
     }
 }

@@ -1,10 +1,11 @@
-//! Noise levels: those of training, and those that inference steps through.
+//! Noise levels that inference steps through.
 
 use super::beta::beta_quantile;
 use super::config::{
-    BetaSchedule, FinalSigma, Interpolation, SchedulerConfig, SchedulerKind, SigmaSpacing,
-    TimestepSpacing,
+    BetaSchedule, FinalSigma, Interpolation, SchedulerConfig, SigmaSpacing, TimestepSpacing,
 };
+use super::kind::SchedulerKind;
+use super::training::{alphas_cumprod, training_sigmas};
 
 /// The steps of one generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,100 +16,20 @@ pub struct NoiseSchedule {
     pub sigmas: Vec<f32>,
 }
 
-/// Cumulative products ᾱ of training, in f32.
-pub fn alphas_cumprod(config: &SchedulerConfig) -> Vec<f32> {
-    let count = config.num_train_timesteps;
-    let mut betas: Vec<f32> = match &config.beta_schedule {
-        BetaSchedule::Trained(betas) => betas.clone(),
-        BetaSchedule::Linear => linspace_f32(config.beta_start, config.beta_end, count),
-        BetaSchedule::ScaledLinear => {
-            linspace_f32(config.beta_start.sqrt(), config.beta_end.sqrt(), count)
-                .into_iter()
-                .map(|root| root * root)
-                .collect()
-        }
-        BetaSchedule::SquaredCosine => {
-            let alpha_bar = |t: f64| {
-                ((t + 0.008) / 1.008 * std::f64::consts::PI / 2.0)
-                    .cos()
-                    .powi(2)
-            };
-            (0..count)
-                .map(|i| {
-                    let (now, next) = (i as f64 / count as f64, (i + 1) as f64 / count as f64);
-                    (1.0 - alpha_bar(next) / alpha_bar(now)).min(0.999) as f32
-                })
-                .collect()
-        }
-    };
-    if config.rescale_betas_zero_snr {
-        betas = rescale_zero_terminal_snr(&betas);
-    }
-    let mut cumprod = cumulative_product(betas.iter().map(|beta| 1.0 - beta));
-    if config.rescale_betas_zero_snr
-        && config.kind != SchedulerKind::Ddim
-        && let Some(last) = cumprod.last_mut()
-    {
-        // Nearly all noise: σ must stay finite.
-        *last = (2.0f32).powi(-24);
-    }
-    cumprod
-}
-
-/// σ of each training step, from clean to noisy, in f32.
-pub fn training_sigmas(config: &SchedulerConfig) -> Vec<f32> {
-    alphas_cumprod(config)
-        .into_iter()
-        .map(|alpha| ((1.0 - alpha) / alpha).sqrt())
-        .collect()
-}
-
 impl NoiseSchedule {
-    /// Lays `num_inference_steps` over the training steps as the Euler schedulers do.
+    /// Lays `num_inference_steps` over the training steps as the schedulers that step in σ do:
+    /// Euler, Heun, DPM2, LMS, DPM-Solver SDE.
     pub fn for_euler(config: &SchedulerConfig, num_inference_steps: usize) -> Self {
-        let steps = num_inference_steps;
-        let mut timesteps: Vec<f64> = base_timesteps(config, steps)
-            .into_iter()
-            .map(f64::from)
-            .collect();
-        let training = training_sigmas(config);
-        let log_sigmas: Vec<f32> = training.iter().map(|sigma| sigma.ln()).collect();
-        let mut sigmas: Vec<f64> = match config.interpolation {
-            Interpolation::Linear => timesteps
-                .iter()
-                .map(|&t| interpolate(t, &training))
-                .collect(),
-            Interpolation::LogLinear => linspace_f32(
-                f64::from(training[training.len() - 1].ln()),
-                f64::from(training[0].ln()),
-                steps + 1,
-            )
-            .into_iter()
-            .map(|log| f64::from(log.exp()))
-            .collect(),
-        };
-        if config.sigma_spacing != SigmaSpacing::FromTimesteps {
-            let first = sigmas.first().copied().unwrap_or(1.0);
-            let last = sigmas.last().copied().unwrap_or(1.0);
-            let (max, min) = (
-                config.sigma_max.unwrap_or(first),
-                config.sigma_min.unwrap_or(last),
-            );
-            sigmas = respaced(config.sigma_spacing, max, min, steps);
-            timesteps = sigmas
-                .iter()
-                .map(|&sigma| sigma_to_timestep(sigma, &log_sigmas))
-                .collect();
-        }
+        let (timesteps, mut sigmas) = euler_levels(config, num_inference_steps);
         sigmas.push(match config.final_sigma {
             FinalSigma::Zero => 0.0,
-            FinalSigma::SigmaMin => f64::from(training[0]),
+            FinalSigma::SigmaMin => f64::from(training_sigmas(config)[0]),
         });
         Self::rounded(timesteps, sigmas)
     }
 
-    /// Lays `num_inference_steps` over the training steps as DPM-Solver does: whole timesteps, and
-    /// new spacings of σ over the whole range of training.
+    /// Lays `num_inference_steps` over the training steps as the DPM-Solvers, DEIS and UniPC do:
+    /// whole timesteps, and new spacings of σ over the whole range of training.
     pub fn for_dpm_solver(config: &SchedulerConfig, num_inference_steps: usize) -> Self {
         let steps = num_inference_steps;
         let training = training_sigmas(config);
@@ -121,17 +42,23 @@ impl NoiseSchedule {
                 .map(|&t| interpolate(t, &training))
                 .collect();
         } else {
-            let max = config
-                .sigma_max
-                .unwrap_or(f64::from(training[training.len() - 1]));
-            let min = config.sigma_min.unwrap_or(f64::from(training[0]));
+            let (mut max, mut min) = (training[training.len() - 1].into(), training[0].into());
+            if config.sigma_spacing != SigmaSpacing::LogSnr {
+                max = config.sigma_max.unwrap_or(max);
+                min = config.sigma_min.unwrap_or(min);
+            }
             sigmas = respaced(config.sigma_spacing, max, min, steps);
             timesteps = sigmas
                 .iter()
                 .map(|&sigma| sigma_to_timestep(sigma, &log_sigmas))
                 .collect();
-            let rounds =
-                config.sigma_spacing == SigmaSpacing::Karras && !config.has_cosine_schedule();
+            // Only the multistep solver looks at the schedule of β here.
+            let fractional = config.kind == SchedulerKind::DpmSolverMultistep
+                && config.beta_schedule == BetaSchedule::SquaredCosine;
+            let rounds = matches!(
+                config.sigma_spacing,
+                SigmaSpacing::Karras | SigmaSpacing::LogSnr
+            ) && !fractional;
             for timestep in &mut timesteps {
                 *timestep = if rounds {
                     timestep.round_ties_even()
@@ -140,9 +67,17 @@ impl NoiseSchedule {
                 };
             }
         }
-        sigmas.push(match config.final_sigma {
-            FinalSigma::Zero => 0.0,
-            FinalSigma::SigmaMin => f64::from(training[0]),
+        let respaced = config.sigma_spacing != SigmaSpacing::FromTimesteps;
+        let lowest = f64::from(training[0]);
+        sigmas.push(match (config.kind, config.final_sigma) {
+            (SchedulerKind::DeisMultistep, _)
+            | (SchedulerKind::UniPcMultistep, FinalSigma::SigmaMin)
+                if respaced =>
+            {
+                sigmas.last().copied().unwrap_or(lowest)
+            }
+            (SchedulerKind::DeisMultistep, _) | (_, FinalSigma::SigmaMin) => lowest,
+            (_, FinalSigma::Zero) => 0.0,
         });
         Self::rounded(timesteps, sigmas)
     }
@@ -153,6 +88,66 @@ impl NoiseSchedule {
             sigmas: sigmas.into_iter().map(|sigma| sigma as f32).collect(),
         }
     }
+}
+
+/// Timesteps and σ of the steps of [`NoiseSchedule::for_euler`], before they are rounded to f32.
+pub(super) fn euler_levels(config: &SchedulerConfig, steps: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut timesteps = base_timesteps(config, steps);
+    if config.kind != SchedulerKind::DpmSolverSde {
+        for timestep in &mut timesteps {
+            *timestep = f64::from(*timestep as f32);
+        }
+    }
+    let training = training_sigmas(config);
+    let log_sigmas: Vec<f32> = training.iter().map(|sigma| sigma.ln()).collect();
+    let mut sigmas: Vec<f64> = match config.interpolation {
+        Interpolation::Linear => timesteps
+            .iter()
+            .map(|&t| interpolate(t, &training))
+            .collect(),
+        Interpolation::LogLinear => linspace_f32(
+            f64::from(training[training.len() - 1].ln()),
+            f64::from(training[0].ln()),
+            steps + 1,
+        )
+        .into_iter()
+        .map(|log| f64::from(log.exp()))
+        .collect(),
+    };
+    if config.sigma_spacing != SigmaSpacing::FromTimesteps {
+        let first = sigmas.first().copied().unwrap_or(1.0);
+        let last = sigmas.last().copied().unwrap_or(1.0);
+        // These two take Karras' range from the timesteps, whatever the config says.
+        let fixed = config.sigma_spacing == SigmaSpacing::Karras
+            && matches!(
+                config.kind,
+                SchedulerKind::LmsDiscrete | SchedulerKind::DpmSolverSde
+            );
+        let (max, min) = if fixed {
+            (first, last)
+        } else {
+            (
+                config.sigma_max.unwrap_or(first),
+                config.sigma_min.unwrap_or(last),
+            )
+        };
+        sigmas = respaced(config.sigma_spacing, max, min, steps);
+        timesteps = sigmas
+            .iter()
+            .map(|&sigma| sigma_to_timestep(sigma, &log_sigmas))
+            .collect();
+        let rounds = config.sigma_spacing == SigmaSpacing::Karras
+            && matches!(
+                config.kind,
+                SchedulerKind::Kdpm2Discrete | SchedulerKind::Kdpm2AncestralDiscrete
+            );
+        if rounds {
+            for timestep in &mut timesteps {
+                *timestep = timestep.round_ties_even();
+            }
+        }
+    }
+    (timesteps, sigmas)
 }
 
 /// Whole timesteps, as DDIM takes them.
@@ -179,7 +174,12 @@ pub fn integer_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<i64> {
 fn integer_timesteps_for_dpm_solver(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
     let train = config.num_train_timesteps;
     let last = train - clipped_timesteps(config);
-    match config.timestep_spacing {
+    let spacing = if config.kind == SchedulerKind::DpmSolverSinglestep {
+        TimestepSpacing::Linspace
+    } else {
+        config.timestep_spacing
+    };
+    match spacing {
         TimestepSpacing::Linspace => linspace_f64(0.0, last as f64 - 1.0, steps + 1)
             .into_iter()
             .rev()
@@ -220,14 +220,11 @@ fn descending(start: f64, step: f64) -> impl Iterator<Item = f64> {
 }
 
 /// Timesteps before any new spacing of σ.
-fn base_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f32> {
+fn base_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f64> {
     let train = config.num_train_timesteps;
     match config.timestep_spacing {
         TimestepSpacing::Linspace => {
-            let mut list: Vec<f32> = linspace_f64(0.0, (train - 1) as f64, steps)
-                .into_iter()
-                .map(|t| t as f32)
-                .collect();
+            let mut list = linspace_f64(0.0, (train - 1) as f64, steps);
             list.reverse();
             list
         }
@@ -235,17 +232,17 @@ fn base_timesteps(config: &SchedulerConfig, steps: usize) -> Vec<f32> {
             let ratio = train / steps;
             (0..steps)
                 .rev()
-                .map(|i| (i * ratio) as f32 + config.steps_offset as f32)
+                .map(|i| (i * ratio) as f64 + config.steps_offset as f64)
                 .collect()
         }
         TimestepSpacing::Trailing => descending(train as f64, train as f64 / steps as f64)
-            .map(|t| t.round_ties_even() as f32 - 1.0)
+            .map(|t| t.round_ties_even() - 1.0)
             .collect(),
     }
 }
 
 /// σ from `max` down to `min`, spaced by a rule.
-fn respaced(spacing: SigmaSpacing, max: f64, min: f64, steps: usize) -> Vec<f64> {
+pub(super) fn respaced(spacing: SigmaSpacing, max: f64, min: f64, steps: usize) -> Vec<f64> {
     match spacing {
         SigmaSpacing::Karras => {
             const RHO: f64 = 7.0;
@@ -263,12 +260,21 @@ fn respaced(spacing: SigmaSpacing, max: f64, min: f64, steps: usize) -> Vec<f64>
             .into_iter()
             .map(|ramp| min + beta_quantile(1.0 - ramp, 0.6, 0.6) * (max - min))
             .collect(),
+        // λ from one end to the other, arXiv:2211.01095 with ρ = 1.
+        SigmaSpacing::LogSnr => {
+            let (max, min) = ((max as f32).ln(), (min as f32).ln());
+            let (max, min) = (f64::from(max), f64::from(min));
+            linspace_f64(0.0, 1.0, steps)
+                .into_iter()
+                .map(|ramp| (max + ramp * (min - max)).exp())
+                .collect()
+        }
         SigmaSpacing::FromTimesteps => Vec::new(),
     }
 }
 
 /// The fractional training step at which σ is reached.
-fn sigma_to_timestep(sigma: f64, log_sigmas: &[f32]) -> f64 {
+pub(super) fn sigma_to_timestep(sigma: f64, log_sigmas: &[f32]) -> f64 {
     let log_sigma = sigma.max(1e-10).ln();
     // The last training step at or below; log σ grows with the step.
     let below = log_sigmas
@@ -296,7 +302,7 @@ fn interpolate(at: f64, values: &[f32]) -> f64 {
 }
 
 /// `torch.linspace` in f32: from both ends towards the middle.
-fn linspace_f32(start: f64, end: f64, count: usize) -> Vec<f32> {
+pub(super) fn linspace_f32(start: f64, end: f64, count: usize) -> Vec<f32> {
     let (start, end) = (start as f32, end as f32);
     if count == 1 {
         return vec![start];
@@ -314,7 +320,7 @@ fn linspace_f32(start: f64, end: f64, count: usize) -> Vec<f32> {
 }
 
 /// `numpy.linspace` in f64.
-fn linspace_f64(start: f64, end: f64, count: usize) -> Vec<f64> {
+pub(super) fn linspace_f64(start: f64, end: f64, count: usize) -> Vec<f64> {
     if count == 1 {
         return vec![start];
     }
@@ -326,40 +332,6 @@ fn linspace_f64(start: f64, end: f64, count: usize) -> Vec<f64> {
             } else {
                 i as f64 * step + start
             }
-        })
-        .collect()
-}
-
-/// `torch.cumprod` of f32 on a CPU: accumulated in f64, rounded at each output.
-fn cumulative_product(values: impl Iterator<Item = f32>) -> Vec<f32> {
-    values
-        .scan(1.0f64, |product, value| {
-            *product *= f64::from(value);
-            Some(*product as f32)
-        })
-        .collect()
-}
-
-/// Shifts and scales √ᾱ so that the last step is all noise (arXiv:2305.08891, algorithm 1).
-fn rescale_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
-    let roots: Vec<f32> = cumulative_product(betas.iter().map(|beta| 1.0 - beta))
-        .into_iter()
-        .map(f32::sqrt)
-        .collect();
-    let (first, last) = (roots[0], roots[roots.len() - 1]);
-    let bars: Vec<f32> = roots
-        .into_iter()
-        .map(|root| {
-            let moved = (root - last) * (first / (first - last));
-            moved * moved
-        })
-        .collect();
-    let mut before = 1.0;
-    bars.into_iter()
-        .map(|bar| {
-            let alpha = bar / before;
-            before = bar;
-            1.0 - alpha
         })
         .collect()
 }

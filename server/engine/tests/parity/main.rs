@@ -11,6 +11,7 @@ mod images;
 mod noise;
 mod numbers;
 mod refusals;
+mod schedulers;
 mod schedules;
 mod tiling;
 mod tokens;

@@ -254,7 +254,7 @@ fn wrong_components_are_named() {
         ("vae", "AutoencoderTiny"),
         ("text_encoder", "T5EncoderModel"),
         ("text_encoder_2", "CLIPTextModel"),
-        ("scheduler", "PNDMScheduler"),
+        ("scheduler", "FlowMatchEulerDiscreteScheduler"),
     ] {
         let copy = changed("model_index.json", json!({ part: ["diffusers", class] }));
         refused(copy.path(), &[class]);
