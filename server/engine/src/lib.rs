@@ -25,6 +25,7 @@ mod error;
 mod request;
 // ... the model folder read and its weights accounted for, ...
 pub mod config;
+pub mod lora;
 mod model;
 pub mod weights;
 // ... the prompt read and turned into conditioning, ...
@@ -47,6 +48,7 @@ pub mod nn;
 pub mod probe;
 
 pub use error::EngineError;
+pub use lora::{LoraDescription, inspect_lora};
 pub use model::{ModelDescription, inspect};
 pub use pipeline::{
     Control, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, Timings,

@@ -158,6 +158,8 @@ impl GenerateRequest {
     pub const MAX_PROMPT_CHARS: usize = 10_000;
     /// Largest number of steps accepted.
     pub const MAX_STEPS: u32 = 1000;
+    /// Most LoRAs accepted at once.
+    pub const MAX_LORAS: usize = 32;
     /// Largest width or height accepted, in pixels.
     pub const MAX_SIZE: u32 = 4096;
 
@@ -221,8 +223,31 @@ impl GenerateRequest {
         if self.refine.is_some() {
             return Err(EngineError::invalid("refiner", "is not supported yet"));
         }
-        if !self.loras.is_empty() {
-            return Err(EngineError::invalid("lora", "is not supported yet"));
+        self.validate_loras()
+    }
+
+    fn validate_loras(&self) -> Result<(), EngineError> {
+        if self.loras.len() > Self::MAX_LORAS {
+            return Err(EngineError::invalid(
+                "lora",
+                format!(
+                    "is given {} times; at most {} are accepted",
+                    self.loras.len(),
+                    Self::MAX_LORAS
+                ),
+            ));
+        }
+        for lora in &self.loras {
+            if !lora.weight.is_finite() || lora.weight.abs() > 100.0 {
+                return Err(EngineError::invalid(
+                    "lora",
+                    format!(
+                        "has weight {} for {}; give a number from -100 to 100 (1 is as trained)",
+                        lora.weight,
+                        lora.path.display()
+                    ),
+                ));
+            }
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use candle_core::{Device, Result, Tensor};
 use crate::EngineError;
 use crate::config::Config;
 use crate::cpu::attention;
-use crate::nn::{Activation, LayerNorm, Linear};
-use crate::weights::{StoredMatrix, WeightFiles, Weights, load_component};
+use crate::nn::{Activation, LayerNorm, LayerTable, Linear};
+use crate::weights::{StoredMatrix, WeightFiles, Weights, load_adaptable};
 
 /// `text_encoder/config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +82,7 @@ pub struct TextEncoder {
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
     text_projection: Option<Linear>,
+    layer_table: LayerTable,
 }
 
 /// What a text encoder makes of a batch of token sequences.
@@ -167,9 +168,11 @@ impl TextEncoder {
         } else {
             ""
         };
-        load_component(files, "", |weights| {
+        let (mut encoder, layers) = load_adaptable(files, "", |weights| {
             Self::load(weights, prefix, config, with_projection)
-        })
+        })?;
+        encoder.layer_table = layers;
+        Ok(encoder)
     }
 
     /// Reads the tensors; those of the transformer lie under `prefix`.
@@ -207,6 +210,7 @@ impl TextEncoder {
                     Linear::load_no_bias(&weights, size, config.projection_dim)
                 })
                 .transpose()?,
+            layer_table: LayerTable::new(),
             config: config.clone(),
         })
     }
@@ -214,6 +218,11 @@ impl TextEncoder {
     /// The architecture.
     pub fn config(&self) -> &TextEncoderConfig {
         &self.config
+    }
+
+    /// The layers that adapters can be put on, by their names in the weight files.
+    pub fn layer_table(&self) -> &LayerTable {
+        &self.layer_table
     }
 
     /// Encodes token sequences of equal length. `clip_skip` leaves out that many layers more than

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::{AdapterSlot, LayerShape};
 use crate::EngineError;
 use crate::cpu::{ConvGeometry, conv2d};
 use crate::weights::{StoredMatrix, Weights};
@@ -12,6 +13,7 @@ pub struct Conv2d {
     kernel: usize,
     bias: Tensor,
     geometry: ConvGeometry,
+    adapters: AdapterSlot,
 }
 
 impl Conv2d {
@@ -45,6 +47,11 @@ impl Conv2d {
             kernel,
             bias: weights.tensor("bias", &[outputs])?,
             geometry,
+            adapters: weights.adapter_slot(LayerShape::Conv {
+                inputs,
+                outputs,
+                kernel,
+            }),
         })
     }
 
@@ -53,6 +60,8 @@ impl Conv2d {
     /// # Errors
     /// If the shapes do not fit.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        conv2d(input, &self.weight, &self.bias, self.kernel, self.geometry)
+        let out = conv2d(input, &self.weight, &self.bias, self.kernel, self.geometry)?;
+        self.adapters
+            .apply_conv(input, out, self.kernel, self.geometry)
     }
 }

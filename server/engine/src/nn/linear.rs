@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::{AdapterSlot, LayerShape};
 use crate::EngineError;
 use crate::cpu;
 use crate::weights::{StoredMatrix, Weights};
@@ -10,6 +11,7 @@ use crate::weights::{StoredMatrix, Weights};
 pub struct Linear {
     weight: StoredMatrix,
     bias: Option<Tensor>,
+    adapters: AdapterSlot,
 }
 
 impl Linear {
@@ -25,6 +27,7 @@ impl Linear {
         Ok(Self {
             weight: weights.matrix("weight", &[outputs, inputs])?,
             bias: Some(weights.tensor("bias", &[outputs])?),
+            adapters: weights.adapter_slot(LayerShape::Linear { inputs, outputs }),
         })
     }
 
@@ -40,6 +43,7 @@ impl Linear {
         Ok(Self {
             weight: weights.matrix("weight", &[outputs, inputs])?,
             bias: None,
+            adapters: weights.adapter_slot(LayerShape::Linear { inputs, outputs }),
         })
     }
 
@@ -59,6 +63,9 @@ impl Linear {
         Ok(Self {
             weight: weights.matrix_named(&[&weight[0], &weight[1]], &[outputs, inputs])?,
             bias: Some(weights.tensor_named(&[&bias[0], &bias[1]], &[outputs])?),
+            adapters: weights
+                .at(name)
+                .adapter_slot(LayerShape::Linear { inputs, outputs }),
         })
     }
 
@@ -67,6 +74,7 @@ impl Linear {
     /// # Errors
     /// If the last axis has another length.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        cpu::linear(input, &self.weight, self.bias.as_ref())
+        let out = cpu::linear(input, &self.weight, self.bias.as_ref())?;
+        self.adapters.apply(input, out)
     }
 }

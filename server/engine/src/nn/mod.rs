@@ -1,11 +1,16 @@
 //! Layers: weights with the operation they belong to.
 
 mod activation;
+mod adapter;
 mod conv;
 mod linear;
 mod norm;
 
 pub use activation::Activation;
+pub use adapter::{
+    AdaptableLayer, AdapterSet, AdapterSlot, LayerShape, LayerTable, LowRank, text_adapters_key,
+    with_adapters,
+};
 pub use conv::Conv2d;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};

@@ -15,12 +15,14 @@ use ::image::RgbImage;
 pub use conditioning::{PromptEmbeds, PromptEncoder, PromptOptions, TextEncoders};
 pub use preview::LatentToRgb;
 
+use crate::lora::{LoraShelf, LoraTargets};
 use crate::model::ModelFolder;
+use crate::nn::with_adapters;
 use crate::schedulers::SchedulerConfig;
 use crate::text_encoder::TextEncoder;
 use crate::unet::Unet;
 use crate::vae::VaeDecoder;
-use crate::weights::load_component;
+use crate::weights::{load_adaptable, load_component};
 use crate::{EngineError, GenerateRequest, ModelDescription, cpu};
 
 /// How a model is loaded.
@@ -139,6 +141,7 @@ pub struct Pipeline {
     text_encoders: TextEncoders,
     unet: Unet,
     vae: VaeDecoder,
+    loras: LoraShelf,
     /// Fitted when the first preview is asked for.
     latent_to_rgb: OnceLock<LatentToRgb>,
 }
@@ -179,8 +182,13 @@ impl Pipeline {
                 name: part.name,
             });
         }
-        let unet = load_component(next(), "", |weights| Unet::load(weights, &folder.unet))?;
+        let (unet, unet_layers) =
+            load_adaptable(next(), "", |weights| Unet::load(weights, &folder.unet))?;
         let vae = load_component(next(), "", |weights| VaeDecoder::load(weights, &folder.vae))?;
+        let tables = encoders
+            .iter()
+            .map(|encoder| (encoder.name, encoder.text_encoder.layer_table()));
+        let targets = LoraTargets::new(&unet_layers, &folder.unet, tables);
         let text_encoders =
             TextEncoders::new(&folder.path, encoders, folder.force_zeros_for_empty_prompt);
         Ok(Self {
@@ -189,6 +197,7 @@ impl Pipeline {
             text_encoders,
             unet,
             vae,
+            loras: LoraShelf::new(targets),
             latent_to_rgb: OnceLock::new(),
         })
     }
@@ -232,6 +241,11 @@ impl Pipeline {
         self.text_encoders.encode(prompt, negative_prompt, options)
     }
 
+    /// The LoRAs of this model.
+    pub fn loras(&self) -> &LoraShelf {
+        &self.loras
+    }
+
     /// Makes one image. `observe` is called as each phase begins and after each step; its answer
     /// decides whether to go on.
     ///
@@ -243,7 +257,9 @@ impl Pipeline {
         request: &GenerateRequest,
         observe: &mut dyn FnMut(&Progress<'_>) -> Control,
     ) -> Result<Generation, EngineError> {
-        text_to_image::generate(self, request, observe)
+        request.validate(&self.description)?;
+        let adapters = self.loras.adapters(&request.loras)?;
+        with_adapters(adapters, || text_to_image::generate(self, request, observe))
     }
 
     fn latent_to_rgb(&self) -> Result<&LatentToRgb, EngineError> {

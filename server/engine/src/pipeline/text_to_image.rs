@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 
 use super::{Control, Generation, Phase, Pipeline, Progress, PromptOptions, Timings};
 use crate::image::{all_finite, to_rgb};
+use crate::nn::text_adapters_key;
 use crate::rng::TorchGenerator;
 use crate::{EngineError, GenerateRequest};
 
@@ -72,7 +73,7 @@ pub(super) fn generate(
     let options = PromptOptions {
         syntax: request.prompt_syntax,
         clip_skip: request.clip_skip as usize,
-        lora_key: 0,
+        lora_key: text_adapters_key(),
     };
     let prompts = pipeline.encode_prompts(&request.prompt, negative_prompt, &options)?;
     for embeds in [&prompts.prompt_embeds, &prompts.pooled_prompt_embeds] {

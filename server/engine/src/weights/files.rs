@@ -1,38 +1,34 @@
 //! Finding and mapping the safetensors files of one component.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use memmap2::Mmap;
 use safetensors::Dtype;
-use safetensors::SafeTensorError;
-use safetensors::tensor::{Metadata, SafeTensors};
 
+use super::mapped::{Header, PICKLE, WeightFile, has_pickle_name, parse_safetensors};
 use super::stored::{Format, StoredMatrix};
 use crate::EngineError;
 use crate::config::Config;
 
-/// The mapped weight files of one component.
+/// The mapped weight files of one component, or of a whole model in a single file.
+#[derive(Clone)]
 pub struct WeightFiles {
     folder: PathBuf,
-    files: Vec<MappedFile>,
+    /// What says which tensors there should be, as errors name it.
+    described_by: String,
+    files: Vec<Arc<WeightFile>>,
     tensors: BTreeMap<String, StoredTensor>,
-}
-
-struct MappedFile {
-    path: PathBuf,
-    map: Arc<Mmap>,
+    metadata: BTreeMap<String, String>,
 }
 
 /// Where a tensor lies and what it is.
 #[derive(Clone, Debug)]
 pub struct StoredTensor {
-    file: usize,
-    start: usize,
-    end: usize,
+    pub(super) file: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
     /// Its number format on disk.
     pub dtype: Dtype,
     /// Its shape.
@@ -48,9 +44,6 @@ pub struct WeightSummary {
     pub dtypes: Vec<&'static str>,
 }
 
-/// Largest header accepted, the limit of the format itself.
-const MAX_HEADER: u64 = 100_000_000;
-
 impl WeightFiles {
     /// Finds, maps and checks the weight files in `folder`. `stem` is `model` for transformers'
     /// components and `diffusion_pytorch_model` for diffusers'.
@@ -61,44 +54,85 @@ impl WeightFiles {
     /// # Errors
     /// [`EngineError::Model`] if there are none, only pickles, or damaged ones.
     pub fn open(folder: &Path, stem: &str) -> Result<Self, EngineError> {
-        let paths = find_files(folder, stem)?;
-        let mut files = Vec::with_capacity(paths.len());
-        let mut tensors = BTreeMap::new();
-        for path in paths {
-            let (map, metadata, data_start) = map_file(&path)?;
-            for (name, info) in metadata.tensors() {
-                let stored = StoredTensor {
-                    file: files.len(),
-                    start: data_start + info.data_offsets.0,
-                    end: data_start + info.data_offsets.1,
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                };
-                if tensors.insert(name.clone(), stored).is_some() {
-                    return Err(EngineError::model(
-                        &path,
-                        format!("holds tensor `{name}`, which another file of the set holds too"),
-                    ));
-                }
-            }
-            files.push(MappedFile {
-                path,
-                map: Arc::new(map),
-            });
-        }
-        Ok(Self {
+        let mut set = Self {
             folder: folder.to_path_buf(),
-            files,
-            tensors,
-        })
+            described_by: folder.join("config.json").display().to_string(),
+            ..Self::none()
+        };
+        for path in find_files(folder, stem)? {
+            set.add(WeightFile::map(&path)?)?;
+        }
+        Ok(set)
+    }
+
+    /// Maps and checks one file, whatever it is called.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] if it is none, a pickle, or damaged.
+    pub fn open_file(path: &Path) -> Result<Self, EngineError> {
+        Self::from_file(WeightFile::map(path)?)
+    }
+
+    /// As [`WeightFiles::open_file`], with the whole file in memory: for files that may be replaced
+    /// while they are in use.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::open_file`].
+    pub fn open_in_memory(path: &Path) -> Result<Self, EngineError> {
+        Self::from_file(WeightFile::read(path)?)
+    }
+
+    /// As [`WeightFiles::open_file`], for bytes in memory; `path` is what errors call them.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::open_file`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, EngineError> {
+        Self::from_file(WeightFile::owned(path, bytes))
+    }
+
+    fn from_file(file: WeightFile) -> Result<Self, EngineError> {
+        let mut set = Self {
+            folder: file.path().parent().unwrap_or(Path::new("")).to_path_buf(),
+            described_by: "its kind".to_string(),
+            ..Self::none()
+        };
+        set.add(file)?;
+        Ok(set)
+    }
+
+    fn add(&mut self, file: WeightFile) -> Result<(), EngineError> {
+        let path = file.path();
+        let header: Header =
+            parse_safetensors(file.bytes()).map_err(|message| EngineError::model(path, message))?;
+        for (name, listed) in header.tensors {
+            let stored = StoredTensor {
+                file: self.files.len(),
+                start: listed.start,
+                end: listed.end,
+                dtype: listed.dtype,
+                shape: listed.shape,
+            };
+            if self.tensors.contains_key(&name) {
+                return Err(EngineError::model(
+                    path,
+                    format!("holds tensor `{name}`, which another file of the set holds too"),
+                ));
+            }
+            self.tensors.insert(name, stored);
+        }
+        self.metadata.extend(header.metadata);
+        self.files.push(Arc::new(file));
+        Ok(())
     }
 
     /// No files at all.
     pub fn none() -> Self {
         Self {
             folder: PathBuf::new(),
+            described_by: String::new(),
             files: Vec::new(),
             tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
         }
     }
 
@@ -110,9 +144,19 @@ impl WeightFiles {
     /// The file, where there is one only; the folder otherwise.
     pub fn place(&self) -> &Path {
         match self.files.as_slice() {
-            [file] => &file.path,
+            [file] => file.path(),
             _ => &self.folder,
         }
+    }
+
+    /// What says which tensors there should be, for error messages.
+    pub fn described_by(&self) -> &str {
+        &self.described_by
+    }
+
+    /// What the headers say beside the tensors.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// The names and places of all tensors.
@@ -122,7 +166,12 @@ impl WeightFiles {
 
     /// The file that holds a tensor.
     pub fn path_of(&self, tensor: &StoredTensor) -> &Path {
-        &self.files[tensor.file].path
+        self.files[tensor.file].path()
+    }
+
+    /// Number of bytes of all files.
+    pub fn bytes(&self) -> usize {
+        self.files.iter().map(|file| file.len()).sum()
     }
 
     /// Counts what the headers list.
@@ -156,10 +205,37 @@ impl WeightFiles {
         let rows = tensor.shape.first().copied().unwrap_or(1);
         let columns = tensor.shape.iter().skip(1).product();
         let range = tensor.start..tensor.end;
-        StoredMatrix::mapped(Arc::clone(&file.map), range, format, rows, columns).ok_or_else(|| {
+        StoredMatrix::filed(Arc::clone(file), range, format, rows, columns).ok_or_else(|| {
             let message = format!("tensor `{name}` does not have the length of its shape");
-            EngineError::model(&file.path, message)
+            EngineError::model(file.path(), message)
         })
+    }
+
+    /// Reads the values of a small tensor, of floats or whole numbers.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] for other number formats, or more than a few values.
+    pub fn numbers(&self, name: &str, tensor: &StoredTensor) -> Result<Vec<f64>, EngineError> {
+        let bytes = &self.files[tensor.file].bytes()[tensor.start..tensor.end];
+        if bytes.len() > 64 {
+            return Err(EngineError::model(
+                self.path_of(tensor),
+                format!("tensor `{name}` holds more than the few numbers it should"),
+            ));
+        }
+        match tensor.dtype {
+            Dtype::I64 => Ok(words::<8>(bytes)
+                .map(|word| i64::from_le_bytes(word) as f64)
+                .collect()),
+            Dtype::I32 => Ok(words::<4>(bytes)
+                .map(|word| f64::from(i32::from_le_bytes(word)))
+                .collect()),
+            Dtype::F64 => Ok(words::<8>(bytes).map(f64::from_le_bytes).collect()),
+            _ => {
+                let values = self.read(name, tensor)?.flatten_all()?.to_vec1::<f32>()?;
+                Ok(values.into_iter().map(f64::from).collect())
+            }
+        }
     }
 
     /// Reads one tensor, widened to f32.
@@ -168,7 +244,7 @@ impl WeightFiles {
     /// [`EngineError::Model`] for a number format other than f32, f16, bf16 or f64.
     pub fn read(&self, name: &str, tensor: &StoredTensor) -> Result<Tensor, EngineError> {
         let file = &self.files[tensor.file];
-        let bytes = &file.map[tensor.start..tensor.end];
+        let bytes = &file.bytes()[tensor.start..tensor.end];
         let values: Vec<f32> = match tensor.dtype {
             Dtype::F32 => words::<4>(bytes).map(f32::from_le_bytes).collect(),
             Dtype::F16 => words::<2>(bytes)
@@ -182,7 +258,7 @@ impl WeightFiles {
                 .collect(),
             other => {
                 return Err(EngineError::model(
-                    &file.path,
+                    file.path(),
                     format!("tensor `{name}` is stored as {other:?}; use f32, f16 or bf16"),
                 ));
             }
@@ -207,51 +283,6 @@ fn dtype_name(dtype: Dtype) -> Option<&'static str> {
         Dtype::F64 => Some("f64"),
         _ => None,
     }
-}
-
-fn map_file(path: &Path) -> Result<(Mmap, Metadata, usize), EngineError> {
-    let file = File::open(path)
-        .map_err(|error| EngineError::model(path, format!("cannot be opened: {error}")))?;
-    let length = file
-        .metadata()
-        .map_err(|error| EngineError::model(path, format!("cannot be read: {error}")))?
-        .len();
-    if length < 8 {
-        return Err(EngineError::model(
-            path,
-            format!("has only {length} bytes; the file is truncated, copy it again"),
-        ));
-    }
-    // SAFETY: the map is read-only. Another process that shortens the file while it is mapped
-    // could end this one with SIGBUS; model folders are not written to while a worker runs.
-    let map = unsafe { Mmap::map(&file) }
-        .map_err(|error| EngineError::model(path, format!("cannot be mapped: {error}")))?;
-    let header = u64::from_le_bytes(map[..8].try_into().expect("eight bytes were asked for"));
-    if header > MAX_HEADER {
-        return Err(EngineError::model(
-            path,
-            "is no safetensors file: its header has an impossible length",
-        ));
-    }
-    if header + 8 > length {
-        return Err(EngineError::model(
-            path,
-            format!(
-                "is truncated: its header alone needs {} bytes, the file has {length}; copy it again",
-                header + 8
-            ),
-        ));
-    }
-    let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
-        let cause = if matches!(error, SafeTensorError::MetadataIncompleteBuffer) {
-            format!("is truncated or damaged: its header describes another length than the file's {length} bytes")
-        } else {
-            format!("has a damaged header ({error})")
-        };
-        EngineError::model(path, format!("{cause}; copy the file again"))
-    })?;
-    let data_start = header_length + 8;
-    Ok((map, metadata, data_start))
 }
 
 fn find_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, EngineError> {
@@ -291,19 +322,9 @@ fn find_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, EngineError> {
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| {
-            path.extension().is_some_and(|end| {
-                ["bin", "ckpt", "pt", "pth"]
-                    .iter()
-                    .any(|known| end == *known)
-            })
-        });
+        .find(|path| has_pickle_name(path));
     Err(match pickle {
-        Some(path) => EngineError::model(
-            path,
-            "is a Python pickle, which can run code when read; save the model with \
-             safe_serialization=True and use the .safetensors file",
-        ),
+        Some(path) => EngineError::model(path, PICKLE),
         None => EngineError::model(
             folder,
             format!(

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{StoredMatrix, StoredTensor, WeightFiles};
 use crate::EngineError;
+use crate::nn::{AdapterSlot, LayerShape, LayerTable};
 
 /// How many names an error lists before it only counts.
 const NAMED: usize = 5;
@@ -24,6 +25,7 @@ struct Shared {
     /// Only note what is asked for; hand out views of a single zero.
     checking: bool,
     account: RefCell<Account>,
+    layers: RefCell<LayerTable>,
 }
 
 #[derive(Default)]
@@ -47,12 +49,27 @@ pub fn load_component<T>(
     root: &str,
     build: impl Fn(&Weights) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
+    load_adaptable(files, root, build).map(|(component, _)| component)
+}
+
+/// As [`load_component`], with a table of the layers that adapters can be put on.
+///
+/// # Errors
+/// As [`load_component`].
+pub fn load_adaptable<T>(
+    files: WeightFiles,
+    root: &str,
+    build: impl Fn(&Weights) -> Result<T, EngineError>,
+) -> Result<(T, LayerTable), EngineError> {
     let files = Rc::new(files);
     let open = |checking| Weights::open(&files, root, checking);
     let check = open(true);
     build(&check)?;
     check.settle()?;
-    build(&open(false))
+    let weights = open(false);
+    let component = build(&weights)?;
+    let layers = weights.shared.layers.take();
+    Ok((component, layers))
 }
 
 /// Names and shapes of all tensors that `build` asks for, without any file.
@@ -76,6 +93,7 @@ impl Weights {
                 files: Rc::clone(files),
                 checking,
                 account: RefCell::default(),
+                layers: RefCell::default(),
             }),
         }
     }
@@ -174,6 +192,15 @@ impl Weights {
         (!self.shared.checking).then_some((name, stored))
     }
 
+    /// A slot for adapters on the layer at this place.
+    pub fn adapter_slot(&self, shape: LayerShape) -> AdapterSlot {
+        let slot = AdapterSlot::new();
+        let layer = slot.layer(shape);
+        let mut layers = self.shared.layers.borrow_mut();
+        layers.insert(self.prefix.clone(), layer);
+        slot
+    }
+
     /// Whether nothing is read yet: the pass over the headers.
     pub fn is_checking(&self) -> bool {
         self.shared.checking
@@ -223,7 +250,7 @@ impl Weights {
             files.place(),
             format!(
                 "does not hold the model that {} describes: {}",
-                files.folder().join("config.json").display(),
+                files.described_by(),
                 faults.join("; ")
             ),
         ))

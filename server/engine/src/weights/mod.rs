@@ -6,9 +6,12 @@
 //! missing, misshapen and unused tensor before any data is read, then for real.
 
 mod files;
+pub mod ldm;
 mod loader;
+mod mapped;
 mod stored;
 
 pub use files::{StoredTensor, WeightFiles, WeightSummary};
-pub use loader::{Weights, load_component, survey};
+pub use loader::{Weights, load_adaptable, load_component, survey};
+pub use mapped::{Header, ListedTensor, WeightFile, parse_safetensors, refuse_pickle};
 pub use stored::{Format, StoredMatrix};

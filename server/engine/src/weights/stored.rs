@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use half::slice::HalfFloatSliceExt;
-use memmap2::Mmap;
+
+use super::mapped::WeightFile;
 
 /// How numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,8 @@ impl Format {
 /// Bytes that live as long as anyone needs them.
 #[derive(Clone)]
 enum Bytes {
-    Mapped(Arc<Mmap>),
+    /// Part of a weight file.
+    Filed(Arc<WeightFile>),
     Owned(Arc<[u8]>),
     /// Zeros that take no memory: stand-ins while only headers are checked.
     Zeros,
@@ -56,18 +58,18 @@ impl std::fmt::Debug for StoredMatrix {
 }
 
 impl StoredMatrix {
-    /// A matrix inside of a mapped file; `None` if `range` does not have the length that the
+    /// A matrix inside of a weight file; `None` if `range` does not have the length that the
     /// shape needs.
-    pub fn mapped(
-        map: Arc<Mmap>,
+    pub fn filed(
+        file: Arc<WeightFile>,
         range: Range<usize>,
         format: Format,
         rows: usize,
         columns: usize,
     ) -> Option<Self> {
         let needed = format.bytes(rows.checked_mul(columns)?);
-        (range.end <= map.len() && range.len() == needed).then_some(Self {
-            bytes: Bytes::Mapped(map),
+        (range.end <= file.len() && range.len() == needed).then_some(Self {
+            bytes: Bytes::Filed(file),
             range,
             format,
             rows,
@@ -155,7 +157,7 @@ impl StoredMatrix {
 
     fn bytes(&self) -> Option<&[u8]> {
         let all: &[u8] = match &self.bytes {
-            Bytes::Mapped(map) => map,
+            Bytes::Filed(file) => file.bytes(),
             Bytes::Owned(bytes) => bytes,
             Bytes::Zeros => return None,
         };

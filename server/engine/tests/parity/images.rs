@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::fixtures::{Copy, fixture, json, load, model};
 
 /// The bar, in steps of 1/255: on average, and at any pixel.
-const MEAN: f64 = 0.5;
-const MAX: u8 = 3;
+pub const MEAN: f64 = 0.5;
+pub const MAX: u8 = 3;
 
-fn request(case: &Value, pipeline: &Pipeline) -> GenerateRequest {
+pub fn request(case: &Value, pipeline: &Pipeline) -> GenerateRequest {
     let number = |key: &str| case[key].as_u64().expect("a number");
     GenerateRequest {
         prompt: case["prompt"].as_str().expect("a prompt").to_string(),
@@ -26,14 +26,14 @@ fn request(case: &Value, pipeline: &Pipeline) -> GenerateRequest {
     }
 }
 
-fn generate(pipeline: &Pipeline, request: &GenerateRequest) -> RgbImage {
+pub fn generate(pipeline: &Pipeline, request: &GenerateRequest) -> RgbImage {
     pipeline
         .generate(request, &mut |_| Control::Continue)
         .unwrap_or_else(|e| panic!("{e}"))
         .image
 }
 
-fn difference(got: &RgbImage, want: &RgbImage) -> (f64, u8) {
+pub fn difference(got: &RgbImage, want: &RgbImage) -> (f64, u8) {
     assert_eq!(got.dimensions(), want.dimensions());
     let gaps = got.iter().zip(want.iter()).map(|(a, b)| a.abs_diff(*b));
     let total: u64 = gaps.clone().map(u64::from).sum();

@@ -8,6 +8,7 @@
 
 mod fixtures;
 mod images;
+mod lora;
 mod noise;
 mod numbers;
 mod refusals;
