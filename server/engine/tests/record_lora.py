@@ -5,8 +5,9 @@
     python record_lora.py --random 60 DIR   # that many random cases into DIR, for one comparison
 
 Each case is a request, one or more LoRA files with weights, and the picture that diffusers' pipeline
-gives after `load_lora_weights` and `set_adapters` (peft, not fused). Where diffusers does not know a
-kind of file (Tucker cores), the differences are merged into a copy of the weights in plain torch.
+gives after `load_lora_weights` and `set_adapters` (peft, not fused). Where diffusers does not read a
+file as it was meant (it knows no Tucker cores, and gives kohya's attention layers the commonest alpha
+of the file where alphas differ), the differences are merged into the weights in plain torch.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ def picture(request: dict, files: dict[str, Path]):
     names, weights = [], []
     for number, (file, weight) in enumerate(request["loras"]):
         tensors = load_file(files[file])
-        if any("lora_mid" in key for key in tensors):
+        alphas = {float(value) for key, value in tensors.items() if key.endswith(".alpha")}
+        if any("lora_mid" in key for key in tensors) or len(alphas) > 1:
             merged(pipe, tensors, weight)
             continue
         pipe.load_lora_weights(str(files[file].parent), weight_name=files[file].name, adapter_name=f"lora{number}")
@@ -195,7 +197,7 @@ RECIPES = {
     "locon": dict(style="kohya-sgm", layers="conv", parts=UNET, rank=2, alpha=3.0, dtype=torch.bfloat16),
     "tucker": dict(style="kohya", layers="conv", parts=UNET, rank=3, alpha=3.0, core=True),
     "peft": dict(style="peft", layers="attention", parts=UNET + TEXT, rank=lambda n: 1 + n % 4, alpha=None),
-    "peft-everything": dict(style="peft", layers="everything", parts=UNET, rank=2, alpha=None, gain=0.3),
+    "peft-everything": dict(style="peft", layers="everything", parts=UNET, rank=2, alpha=None, gain=0.15),
     "diffusers-old": dict(style="old", layers="attention", parts=UNET, rank=4, alpha=None),
 }
 CASES = [
@@ -263,10 +265,9 @@ def main() -> None:
             if "lora_" in name:
                 generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
                 parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
-        from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
         from peft.utils import get_peft_model_state_dict
 
-        state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet, adapter_name="saved"))
+        state = get_peft_model_state_dict(pipe.unet, adapter_name="saved")
         type(pipe).save_lora_weights(
             folder, unet_lora_layers=state, weight_name="saved.safetensors",
             unet_lora_adapter_metadata=pipe.unet.peft_config["saved"].to_dict(),

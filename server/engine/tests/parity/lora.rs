@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use crate::fixtures::{Numbers, fixture, load, model, read_json, relative_error};
 use crate::images::{MAX, MEAN, difference, generate, request};
 
-/// Largest difference of a UNet's output, as a fraction of its largest value.
-const TOLERANCE: f32 = 2e-5;
+/// Largest difference of a UNet's output, as a fraction of its largest value. torch's own rounding to
+/// f32 is up to a tenth of it in these cases.
+const TOLERANCE: f32 = 1e-4;
 
 fn choices(case: &Value, folder: &Path) -> Vec<LoraChoice> {
     let list = case["loras"].as_array().expect("a list");
