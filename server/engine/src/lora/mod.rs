@@ -1,7 +1,7 @@
 //! LoRAs (arXiv:2106.09685) and LoCons: small differences to a model's weights, applied beside the
 //! weights and never merged into them, as peft does unless told to fuse.
 //!
-//! A file's keys are taken apart in [`keys`](self), its factors paired in [`LoraFile`], and both
+//! A file's keys are taken apart in `keys`, its factors paired in [`LoraFile`], and both
 //! resolved to the layers of a loaded model once; what a request asks for is then put together in
 //! no time, file by file and weight by weight.
 
