@@ -7,7 +7,7 @@
 Everything is seeded and computed on a CPU in f32. What is written, and how the Rust side
 compares it:
 
-fixtures/clip_merges.txt          CLIP's merges; its whole vocabulary follows from them
+../assets/clip_merges.txt         CLIP's merges; its whole vocabulary follows from them
 fixtures/clip_tokens.json         prompts and their ids by SDXL's two tokenizers; compared exactly
 fixtures/randn.safetensors        torch.randn streams; compared bit for bit
 fixtures/schedules.{json,safetensors}  timesteps, sigmas and Euler steps; relative 1e-5
@@ -86,7 +86,7 @@ def token_rows(tokenizer, prompts: list[str]) -> list[list[int]]:
 
 def record_tokens(merges: list[str], scratch: Path) -> None:
     """Real vocabulary, both of SDXL's pad conventions, every nasty prompt."""
-    (FIXTURES / "clip_merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+    (HERE.parent / "assets/clip_merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
     vocabulary = models.clip_vocabulary(merges)
     assert vocabulary["!"] == 0 and vocabulary[models.BOS] == 49406 and vocabulary[models.EOS] == 49407
     load = lambda name, pad: models.write_tokenizer(  # noqa: E731

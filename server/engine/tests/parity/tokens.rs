@@ -10,9 +10,14 @@ use tempfile::TempDir;
 
 use crate::fixtures::{copy_folder, fixture, json, read_json};
 
+/// CLIP's merges, which are part of the engine.
+fn merges_path() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/clip_merges.txt")
+}
+
 /// CLIP's merges, as pairs.
 fn merges() -> Vec<(String, String)> {
-    let text = fs::read_to_string(fixture("clip_merges.txt")).expect("recorded merges");
+    let text = fs::read_to_string(merges_path()).expect("recorded merges");
     text.lines()
         .skip(1)
         .map(|line| {
@@ -50,7 +55,7 @@ fn vocabulary(merges: &[(String, String)]) -> Map<String, Value> {
 fn vocabulary_folder(name: &str) -> TempDir {
     let folder = TempDir::new().expect("a folder");
     copy_folder(&fixture("clip").join(name), folder.path());
-    fs::copy(fixture("clip_merges.txt"), folder.path().join("merges.txt")).expect("copied");
+    fs::copy(merges_path(), folder.path().join("merges.txt")).expect("copied");
     let vocabulary = Value::Object(vocabulary(&merges()));
     fs::write(folder.path().join("vocab.json"), vocabulary.to_string()).expect("written");
     folder
