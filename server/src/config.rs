@@ -1,8 +1,10 @@
 //! Boot time: flags and environment. This is the only file that reads the environment, and it does
 //! so through clap alone, so `--help` lists everything there is to set.
 
+use crate::models::command::ModelsArgs;
 use crate::startup::StartupError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyper_util::client::proxy::matcher::Matcher;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Make one image with no server or database.
     Generate(GenerateArgs),
+    /// Fetch, list, check and remove models.
+    Models(ModelsArgs),
     /// Manage users of a data folder.
     User(UserArgs),
 }
@@ -517,6 +521,11 @@ pub struct Refusal {
     pub text: String,
     /// The exit code: 0 for help, 2 for a mistake.
     pub code: u8,
+}
+
+/// The proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY` and their kin).
+pub(crate) fn proxies() -> Matcher {
+    Matcher::from_env()
 }
 
 /// Makes a folder that the server keeps things in, with an error that names it.

@@ -1,8 +1,8 @@
-//! The command line: `serve`, `worker`, `probe`, `generate`, `user`.
+//! The command line: `serve`, `worker`, `probe`, `generate`, `models`, `user`.
 
 use atelier_server::config::{self, Cli, Command, ServeConfig, UserArgs};
 use atelier_server::startup::{Application, stop_on_signal};
-use atelier_server::{accounts, devices, generate, jobs, telemetry};
+use atelier_server::{accounts, devices, generate, jobs, models, telemetry};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Worker(args) => jobs::worker::run(args),
         Command::Probe(args) => devices::probe::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Models(args) => models::command::run(args),
     }
 }
 

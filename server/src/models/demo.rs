@@ -42,6 +42,12 @@ pub fn unpack(models_dir: &Path) -> io::Result<Option<PathBuf>> {
     unpack_files(FILES, models_dir).map(Some)
 }
 
+/// Where [`unpack`] has put it, if it has.
+pub fn unpacked(models_dir: &Path) -> Option<PathBuf> {
+    let folder = models_dir.join(format!("{NAME}-{}", fingerprint(FILES)));
+    (!FILES.is_empty() && folder.is_dir()).then_some(folder)
+}
+
 /// Writes the demo model's files straight into `folder`, which must exist: for one-off use.
 ///
 /// # Errors
@@ -92,6 +98,15 @@ fn is_whole(files: &[(&str, &[u8])], folder: &Path) -> bool {
     files
         .iter()
         .all(|(name, bytes)| fs::read(folder.join(name)).is_ok_and(|stored| stored == *bytes))
+}
+
+/// How many files the demo model has, and which of them are not as they should be in `folder`.
+pub(super) fn compare(folder: &Path) -> (usize, Vec<&'static str>) {
+    let differs = |(name, bytes): &&(&'static str, &[u8])| {
+        fs::read(folder.join(name)).map_or(true, |stored| stored != *bytes)
+    };
+    let damaged = FILES.iter().filter(differs).map(|(name, _)| *name);
+    (FILES.len(), damaged.collect())
 }
 
 fn write_files(files: &[(&str, &[u8])], folder: &Path, durable: bool) -> io::Result<()> {

@@ -3,9 +3,18 @@
 //! A request becomes [`Settings`] here, once: defaults filled in, the seed drawn, everything
 //! checked against the model. Only configs are read; weights are the worker's.
 
+pub mod catalog; // what lies on disk, kept up to date
+pub mod command; // `atelier models …`
 pub mod demo; // the small SDXL inside the binary
+pub mod fetch; // plan, download, install
+pub mod hub; // the Hugging Face hub's HTTP
+pub mod manifest; // what a fetched model consists of
+mod part; // one file on its way
+mod screen; // bars, lines, JSON
+pub mod select; // which files make up a model
+mod tally; // bytes, rate, time left
+pub mod verify; // whether it is still what was fetched
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +29,7 @@ pub const MAX_STEPS: u32 = 150;
 /// A model that can be asked for.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// Its diffusers folder.
+    /// Its diffusers folder, or its one file.
     pub folder: PathBuf,
     /// What its configs say.
     pub description: ModelDescription,
@@ -82,42 +91,39 @@ struct About {
 }
 
 impl Models {
-    /// Makes the models of `data_dir` ready: the demo model unpacked, every folder in
-    /// `data_dir/models` that holds a `model_index.json`, and the folders `named` on the command
-    /// line (NAME, DIR), of which the first becomes the default. A folder that cannot be used is
-    /// logged with its reason and left out.
+    /// Makes the models of `data_dir` ready: the demo model unpacked, every model in
+    /// `data_dir/models`, and the folders `named` on the command line (NAME, DIR), of which the
+    /// first becomes the default. A folder that cannot be used is logged with its reason and left
+    /// out.
     ///
     /// # Errors
     /// [`ModelsError`] where the demo model cannot be unpacked or no model is left.
     pub fn open(data_dir: &Path, named: &[(String, PathBuf)]) -> Result<Self, ModelsError> {
         let models_dir = data_dir.join("models");
-        let demo = demo::unpack(&models_dir).map_err(|source| ModelsError::Unpack {
+        demo::unpack(&models_dir).map_err(|source| ModelsError::Unpack {
             folder: models_dir.clone(),
             source,
         })?;
-        // Named ones first: what the operator typed wins over what happens to lie there.
-        let mut folders: Vec<(String, PathBuf)> = named.to_vec();
-        folders.extend(demo.map(|folder| (demo::NAME.to_owned(), folder)));
-        folders.extend(sub_folders(&models_dir));
+        Self::of(&catalog::scan(&models_dir, named), &models_dir)
+    }
 
+    /// The ones that images can be made with, the first as the default.
+    fn of(entries: &[catalog::Entry], models_dir: &Path) -> Result<Self, ModelsError> {
         let mut models: Vec<Model> = Vec::new();
         let mut reasons = String::new();
-        for (name, folder) in folders {
-            if models.iter().any(|model| model.summary.name == name) {
-                tracing::warn!(model = name, folder = %folder.display(), "a model of this name is there already; this folder is not used");
-                continue;
-            }
-            match Model::open(&name, &folder) {
-                Ok(model) => models.push(model),
+        for entry in entries {
+            match &entry.model {
+                Ok(model) if model.is_refiner() => {}
+                Ok(model) => models.push(model.clone()),
                 Err(error) => {
-                    tracing::warn!(model = name, %error, "a model folder cannot be used");
+                    tracing::warn!(model = entry.name, error, "a model cannot be used");
                     reasons.push_str(&format!("; {error}"));
                 }
             }
         }
         let Some(first) = models.first_mut() else {
             return Err(ModelsError::None {
-                folder: models_dir,
+                folder: models_dir.to_path_buf(),
                 reasons,
             });
         };
@@ -201,19 +207,29 @@ impl Models {
 }
 
 impl Model {
-    /// Reads a folder's configs.
+    /// Reads the configs of a folder; of one that was fetched as a single file, that file's.
     ///
     /// # Errors
     /// [`EngineError::Model`] naming the file and the reason.
     pub fn open(name: &str, folder: &Path) -> Result<Self, EngineError> {
-        let description = inspect(folder)?;
+        let manifest = manifest::Manifest::read(folder).ok().flatten();
+        let place = match &manifest {
+            Some(manifest) => verify::place_of(folder, manifest),
+            None => folder.to_path_buf(),
+        };
+        let description = inspect(&place)?;
         let about = About::read(folder)?;
         let summary = about.summary(name, &description);
         Ok(Self {
-            folder: folder.to_path_buf(),
+            folder: place,
             description,
             summary,
         })
+    }
+
+    /// Whether it only refines what another model has begun.
+    pub fn is_refiner(&self) -> bool {
+        self.description.kind.contains("refiner")
     }
 
     /// As [`Models::settle`], for this model whatever name the request has.
@@ -299,7 +315,15 @@ impl About {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            // A single file is no folder that could hold one.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(Self::default())
+            }
             Err(error) => Err(unusable(error.to_string())),
         }
     }
@@ -364,19 +388,4 @@ fn described(description: &ModelDescription) -> String {
         ),
         None => format!("SDXL for {size} images."),
     }
-}
-
-/// The folders in `models_dir` that hold a pipeline, by name.
-fn sub_folders(models_dir: &Path) -> BTreeMap<String, PathBuf> {
-    let Ok(entries) = fs::read_dir(models_dir) else {
-        return BTreeMap::new();
-    };
-    entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?.to_owned();
-            let ours = name.starts_with('.') || demo::is_unpacked_demo(&path);
-            (!ours && path.join("model_index.json").is_file()).then_some((name, path))
-        })
-        .collect()
 }

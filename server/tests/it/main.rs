@@ -9,11 +9,14 @@ mod crash; // kill -9, SIGSTOP, SIGTERM
 mod devices;
 mod events; // the live stream
 mod fairness; // who goes next, on a simulated clock
+mod fake_hub; // plays the Hugging Face hub
 mod front_door;
 mod gallery;
 mod images;
 mod jobs; // the queue's rules, one step at a time
 mod models;
+mod models_command; // `atelier models`
+mod models_fetch; // from that hub
 mod native_api; // the JSON API
 mod personas;
 mod test_app; // people with tokens
