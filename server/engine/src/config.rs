@@ -3,9 +3,9 @@
 //! Every key is asked for by name; [`Config::finish`] refuses what nobody asked for. Errors name
 //! the file, the key and the value.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use crate::EngineError;
 pub struct Config {
     path: PathBuf,
     values: Map<String, Value>,
-    asked: RefCell<BTreeSet<String>>,
+    asked: Mutex<BTreeSet<String>>,
 }
 
 impl Config {
@@ -48,10 +48,19 @@ impl Config {
             Ok(Value::Object(values)) => Ok(Self {
                 path: path.to_path_buf(),
                 values,
-                asked: RefCell::default(),
+                asked: Mutex::default(),
             }),
             Ok(_) => Err(EngineError::model(path, "is not a JSON object")),
             Err(error) => Err(EngineError::model(path, format!("is not JSON: {error}"))),
+        }
+    }
+
+    /// The same values, as if they had been read from another file.
+    pub fn at(&self, path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            values: self.values.clone(),
+            asked: Mutex::default(),
         }
     }
 
@@ -60,9 +69,13 @@ impl Config {
         &self.path
     }
 
+    fn asked(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The value of `key`; `None` if it is absent or null.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.asked.borrow_mut().insert(key.to_string());
+        self.asked().insert(key.to_string());
         self.values.get(key).filter(|value| !value.is_null())
     }
 
@@ -83,7 +96,7 @@ impl Config {
 
     /// Marks keys as known and without effect on what the engine computes.
     pub fn ignore(&self, keys: &[&str]) {
-        let mut asked = self.asked.borrow_mut();
+        let mut asked = self.asked();
         asked.extend(keys.iter().map(ToString::to_string));
     }
 
@@ -307,7 +320,7 @@ impl Config {
     /// # Errors
     /// [`EngineError::Model`] naming the first such key and its value.
     pub fn finish(&self) -> Result<(), EngineError> {
-        let asked = self.asked.borrow();
+        let asked = self.asked();
         for (key, value) in &self.values {
             let idle = value.is_null() || value == &Value::Bool(false) || key.starts_with('_');
             if !idle && !asked.contains(key) {

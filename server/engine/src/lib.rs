@@ -27,6 +27,8 @@ mod request;
 pub mod config;
 pub mod lora;
 mod model;
+pub mod single_file;
+mod source;
 pub mod weights;
 // ... the prompt read and turned into conditioning, ...
 pub mod prompt;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::EngineError;
 use crate::config::Config;
 use crate::schedulers::{self, SchedulerConfig, SchedulerKind};
+use crate::source::{ModelSource, Replacements};
 use crate::text_encoder::TextEncoderConfig;
 use crate::tokenizer::ClipTokenizer;
 use crate::unet::UnetConfig;
@@ -49,6 +50,7 @@ pub fn inspect(folder: &Path) -> Result<ModelDescription, EngineError> {
 /// The configs of a whole folder, checked against each other.
 pub struct ModelFolder {
     pub path: PathBuf,
+    source: ModelSource,
     pub force_zeros_for_empty_prompt: bool,
     /// One or two text encoders; the last has the projection.
     pub text_encoders: Vec<TextEncoderFolder>,
@@ -73,27 +75,21 @@ pub const TRANSFORMERS_STEM: &str = "model";
 pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
 
 impl ModelFolder {
-    /// Reads all configs of a diffusers folder.
+    /// Reads all configs of a diffusers folder or a single file.
     ///
     /// # Errors
     /// [`EngineError::Model`] naming file, key and value of what cannot be used.
     pub fn read(path: &Path) -> Result<Self, EngineError> {
-        if !path.is_dir() {
-            let what = if path.is_file() {
-                "is a file; a diffusers folder is needed (with model_index.json in it)"
-            } else {
-                "does not exist; give the path of a diffusers folder"
-            };
-            return Err(EngineError::model(path, what));
-        }
-        let index_path = path.join("model_index.json");
-        if !index_path.is_file() {
-            return Err(EngineError::model(
-                path,
-                "has no model_index.json, so it is no diffusers folder",
-            ));
-        }
-        let index = Config::read(&index_path)?;
+        Self::read_with(path, Replacements::default())
+    }
+
+    /// As [`ModelFolder::read`], with another UNet or VAE in place of the model's own.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::read`].
+    pub fn read_with(path: &Path, replacements: Replacements<'_>) -> Result<Self, EngineError> {
+        let source = ModelSource::open(path, replacements)?;
+        let index = source.config("model_index.json")?;
         check_pipeline_class(&index)?;
 
         let mut text_encoders = Vec::new();
@@ -122,17 +118,14 @@ impl ModelFolder {
             text_encoders.push(TextEncoderFolder {
                 name,
                 tokenizer,
-                config: TextEncoderConfig::read(&Config::read(
-                    &path.join(name).join("config.json"),
-                )?)?,
+                config: TextEncoderConfig::read(&source.config(&format!("{name}/config.json"))?)?,
                 with_projection,
             });
         }
         expect_class(&index, "unet", &["UNet2DConditionModel"])?;
         expect_class(&index, "vae", &["AutoencoderKL"])?;
         let scheduler_class = component_class(&index, "scheduler")?;
-        let scheduler_path = path.join("scheduler").join("scheduler_config.json");
-        let mut scheduler_config = Config::read(&scheduler_path)?;
+        let mut scheduler_config = source.config("scheduler/scheduler_config.json")?;
         if let Some(class) = scheduler_class {
             // As in diffusers, the index decides which class reads the config.
             scheduler_config.set("_class_name", Value::String(class));
@@ -141,13 +134,14 @@ impl ModelFolder {
             path: path.to_path_buf(),
             force_zeros_for_empty_prompt: index.flag("force_zeros_for_empty_prompt", true)?,
             text_encoders,
-            unet: UnetConfig::read(&Config::read(&path.join("unet").join("config.json"))?)?,
-            vae: VaeConfig::read(&Config::read(&path.join("vae").join("config.json"))?)?,
+            unet: UnetConfig::read(&source.config("unet/config.json")?)?,
+            vae: VaeConfig::read(&source.config("vae/config.json")?)?,
             scheduler: SchedulerConfig::read(&scheduler_config)?,
             schedulers: SchedulerKind::ALL
                 .iter()
                 .map(|&kind| (kind, SchedulerConfig::read_as(&scheduler_config, kind)))
                 .collect(),
+            source,
         };
         folder.check_widths()?;
         Ok(folder)
@@ -174,7 +168,7 @@ impl ModelFolder {
 
     /// Checks that the components fit each other.
     fn check_widths(&self) -> Result<(), EngineError> {
-        let unet_config = self.path.join("unet").join("config.json");
+        let unet_config = self.source.config_path("unet/config.json");
         let refuse = |message: String| Err(EngineError::model(&unet_config, message));
         let unet = &self.unet;
         let text: usize = self
@@ -225,7 +219,7 @@ impl ModelFolder {
         let mut tokenizers: Vec<ClipTokenizer> = Vec::new();
         for encoder in &self.text_encoders {
             let path = self.path.join(encoder.tokenizer);
-            let tokenizer = ClipTokenizer::open(&path)?;
+            let tokenizer = self.source.tokenizer(encoder.tokenizer)?;
             let length = tokenizer.model_max_length();
             let positions = encoder.config.max_position_embeddings;
             if length > positions {
@@ -311,7 +305,7 @@ impl ModelFolder {
     /// # Errors
     /// As [`WeightFiles::open`].
     pub fn open_weights(&self, name: &str, stem: &str) -> Result<WeightFiles, EngineError> {
-        WeightFiles::open(&self.path.join(name), stem)
+        self.source.weights(name, stem)
     }
 
     /// Folder names of the components with weights, and the stems of their weight files.

@@ -67,6 +67,18 @@ struct SpecialTokens {
 
 type Vocabulary = (BTreeMap<String, u32>, Vec<(String, String)>);
 
+/// What SDXL's tokenizers fill prompts up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// The end mark: its first tokenizer.
+    EndOfText,
+    /// `!`, the token of number 0: its second tokenizer.
+    ExclamationMark,
+}
+
+/// CLIP's merges, of which its whole vocabulary follows.
+const CLIP_MERGES: &str = include_str!("../assets/clip_merges.txt");
+
 impl ClipTokenizer {
     /// Reads a tokenizer folder.
     ///
@@ -110,6 +122,42 @@ impl ClipTokenizer {
             None => DEFAULT_LENGTH,
         };
         Self::build(&source, vocabulary, merges, &special, model_max_length)
+    }
+
+    /// CLIP's own tokenizer, as SDXL was published with, for models that bring none.
+    ///
+    /// # Errors
+    /// Never, but for a damaged build.
+    pub fn clip(padding: Padding) -> Result<Self, EngineError> {
+        let source = Path::new("CLIP's vocabulary");
+        let merges: Vec<(String, String)> = CLIP_MERGES.lines().skip(1).filter_map(pair).collect();
+        let [bos, eos] = ["<|startoftext|>", "<|endoftext|>"];
+        // Bytes by their printable stand-ins, bytes that end a word, merges, the two marks.
+        let bytes = byte_alphabet();
+        let ends = bytes.iter().map(|byte| format!("{byte}</w>"));
+        let vocabulary = bytes
+            .iter()
+            .map(char::to_string)
+            .chain(ends)
+            .chain(merges.iter().map(|(left, right)| format!("{left}{right}")))
+            .chain([bos, eos].map(String::from))
+            .zip(0..)
+            .collect();
+        let mark = |text: &str| AddedToken::from(text, true).normalized(true);
+        let pad = match padding {
+            Padding::EndOfText => eos,
+            Padding::ExclamationMark => "!",
+        };
+        let special = SpecialTokens {
+            bos: bos.to_string(),
+            eos: eos.to_string(),
+            unk: eos.to_string(),
+            pad: pad.to_string(),
+            added: BTreeMap::new(),
+            // As the published special_tokens_map.json has them: padding comes last and is plain.
+            loose: vec![mark(bos), mark(eos), mark(eos), AddedToken::from(pad, true)],
+        };
+        Self::build(source, vocabulary, merges, &special, DEFAULT_LENGTH)
     }
 
     fn build(
@@ -323,6 +371,17 @@ impl SpecialTokens {
             loose,
         })
     }
+}
+
+/// GPT-2's printable stand-ins for the 256 bytes, in CLIP's order.
+fn byte_alphabet() -> Vec<char> {
+    let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let shown = (0..256).filter(printable);
+    let count = 256 - shown.clone().count() as u32;
+    shown
+        .chain(256..256 + count)
+        .filter_map(char::from_u32)
+        .collect()
 }
 
 /// A special token, given as a text or as an object with its `content`.

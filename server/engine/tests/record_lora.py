@@ -139,10 +139,12 @@ def make(pipe, seed: str, *, style: str, layers: str, parts: tuple[str, ...], ra
 
 def merged(pipe, tensors: dict[str, torch.Tensor], weight: float) -> None:
     """Adds a kohya LoRA with Tucker cores to the weights themselves."""
-    by_name = {
-        f"{KOHYA_PARTS[part]}_{name.replace('.', '_')}": module
-        for part, modules in adaptable(pipe).items() for name, module in modules.items()
-    }
+    by_name = {}
+    for part, modules in adaptable(pipe).items():
+        for name, module in modules.items():
+            for sgm in (False, True) if part == "unet" else (False,):
+                key, = kohya(part, name, {"down": None}, None, sgm)
+                by_name[key.removesuffix(".lora_down.weight")] = module
     for key in [k for k in tensors if k.endswith("lora_down.weight")]:
         stem = key.removesuffix(".lora_down.weight")
         down, up = tensors[key].double(), tensors[f"{stem}.lora_up.weight"].double()
@@ -158,15 +160,17 @@ def merged(pipe, tensors: dict[str, torch.Tensor], weight: float) -> None:
 def picture(request: dict, files: dict[str, Path]):
     """diffusers' picture with the request's LoRAs."""
     pipe = load(MODEL)
-    names, weights = [], []
+    names, weights, peft = [], [], []
     for number, (file, weight) in enumerate(request["loras"]):
         tensors = load_file(files[file])
         alphas = {float(value) for key, value in tensors.items() if key.endswith(".alpha")}
         if any("lora_mid" in key for key in tensors) or len(alphas) > 1:
             merged(pipe, tensors, weight)
-            continue
-        pipe.load_lora_weights(str(files[file].parent), weight_name=files[file].name, adapter_name=f"lora{number}")
-        names.append(f"lora{number}"), weights.append(weight)
+        else:
+            peft.append((f"lora{number}", file, weight))
+    for name, file, weight in peft:
+        pipe.load_lora_weights(str(files[file].parent), weight_name=files[file].name, adapter_name=name)
+        names.append(name), weights.append(weight)
     if names:
         pipe.set_adapters(names, adapter_weights=weights)
     return pipe, parity.run(pipe, request)

@@ -19,6 +19,7 @@ use crate::lora::{LoraShelf, LoraTargets};
 use crate::model::ModelFolder;
 use crate::nn::with_adapters;
 use crate::schedulers::SchedulerConfig;
+use crate::source::Replacements;
 use crate::text_encoder::TextEncoder;
 use crate::unet::Unet;
 use crate::vae::VaeDecoder;
@@ -35,6 +36,8 @@ pub struct LoadOptions {
     pub refiner: Option<PathBuf>,
     /// A VAE in place of the model's own: a folder or a single file.
     pub vae: Option<PathBuf>,
+    /// A UNet in place of the model's own: a folder or a single file.
+    pub unet: Option<PathBuf>,
 }
 
 /// Reported while a model is loaded.
@@ -147,7 +150,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Reads a diffusers folder: configs, tokenizers and all weights.
+    /// Reads a diffusers folder or a single file: configs, tokenizers and all weights.
     ///
     /// # Errors
     /// [`EngineError::Model`] naming the file at fault and the cause: unknown class, unsupported
@@ -158,7 +161,11 @@ impl Pipeline {
         on_event: &mut dyn FnMut(LoadEvent<'_>),
     ) -> Result<Self, EngineError> {
         cpu::set_threads(options.threads);
-        let folder = ModelFolder::read(folder)?;
+        let replacements = Replacements {
+            unet: options.unet.as_deref(),
+            vae: options.vae.as_deref(),
+        };
+        let folder = ModelFolder::read_with(folder, replacements)?;
         let components = folder.components();
         let count = components.len();
         // Open and check all files before the first is read: mistakes show at once.

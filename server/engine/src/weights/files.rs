@@ -35,6 +35,26 @@ pub struct StoredTensor {
     pub shape: Vec<usize>,
 }
 
+impl StoredTensor {
+    /// The `at`th third of the rows, where they lie; `None` if there are not three equal ones.
+    pub fn third(&self, at: usize) -> Option<Self> {
+        let rows = *self.shape.first()?;
+        let length = self.end - self.start;
+        if at > 2 || rows % 3 != 0 || length % 3 != 0 {
+            return None;
+        }
+        let mut shape = self.shape.clone();
+        shape[0] = rows / 3;
+        Some(Self {
+            file: self.file,
+            start: self.start + at * (length / 3),
+            end: self.start + (at + 1) * (length / 3),
+            dtype: self.dtype,
+            shape,
+        })
+    }
+}
+
 /// What the headers of a component's files say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WeightSummary {
@@ -125,6 +145,66 @@ impl WeightFiles {
         Ok(())
     }
 
+    /// An empty set over the same files, to which tensors are added one by one.
+    pub fn part(&self, described_by: &str) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            described_by: described_by.to_string(),
+            files: self.files.clone(),
+            tensors: BTreeMap::new(),
+            metadata: self.metadata.clone(),
+        }
+    }
+
+    /// Adds a tensor of the same files under a name.
+    pub fn insert(&mut self, name: String, tensor: StoredTensor) {
+        self.tensors.insert(name, tensor);
+    }
+
+    /// Adds a matrix of the same files under a name, rows and columns exchanged; it is rewritten
+    /// when it is first read. `old_name` is what errors call it.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] if it is no matrix.
+    pub fn insert_transposed(
+        &mut self,
+        name: String,
+        old_name: &str,
+        tensor: &StoredTensor,
+    ) -> Result<(), EngineError> {
+        let source = Arc::clone(&self.files[tensor.file]);
+        let refuse = |what: String| EngineError::model(source.path(), what);
+        let [rows, columns] = tensor.shape[..] else {
+            return Err(refuse(format!(
+                "tensor `{old_name}` is {:?}, where a matrix is needed",
+                tensor.shape
+            )));
+        };
+        let (start, length) = (tensor.start, tensor.end - tensor.start);
+        let width = length.checked_div(rows * columns).unwrap_or(0);
+        let path = source.path().to_path_buf();
+        let made = WeightFile::made(&path, length, move || {
+            let bytes = &source.bytes()[start..start + length];
+            let mut out = Vec::with_capacity(length);
+            for column in 0..columns {
+                for row in 0..rows {
+                    out.extend_from_slice(&bytes[(row * columns + column) * width..][..width]);
+                }
+            }
+            out
+        });
+        let stored = StoredTensor {
+            file: self.files.len(),
+            start: 0,
+            end: length,
+            dtype: tensor.dtype,
+            shape: vec![columns, rows],
+        };
+        self.files.push(Arc::new(made));
+        self.tensors.insert(name, stored);
+        Ok(())
+    }
+
     /// No files at all.
     pub fn none() -> Self {
         Self {
@@ -144,7 +224,10 @@ impl WeightFiles {
     /// The file, where there is one only; the folder otherwise.
     pub fn place(&self) -> &Path {
         match self.files.as_slice() {
-            [file] => file.path(),
+            // A single file, and what was rewritten of it.
+            [file, rest @ ..] if rest.iter().all(|other| other.path() == file.path()) => {
+                file.path()
+            }
             _ => &self.folder,
         }
     }

@@ -14,5 +14,6 @@ mod numbers;
 mod refusals;
 mod schedulers;
 mod schedules;
+mod single_file;
 mod tiling;
 mod tokens;
