@@ -8,7 +8,9 @@ use crate::account::{Credentials, NewToken, Role, SessionSummary, TokenSummary, 
 use crate::admin::{DevicesReport, QueueRow, UserRow};
 use crate::error::AppError;
 use crate::gallery::{GalleryPage, ImageDetail, ImageId};
-use crate::studio::{DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary};
+use crate::studio::{
+    DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary, PromptTokens,
+};
 use async_trait::async_trait;
 use leptos::prelude::use_context;
 use std::sync::Arc;
@@ -101,6 +103,12 @@ pub trait Jobs: Send + Sync {
     async fn cancel(&self, viewer: &Viewer, id: &JobId) -> Answer<JobView>;
     /// When such a request would start and how long it would take.
     async fn estimate(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<Estimate>;
+    /// How the prompts of such a request will be cut into tokens, and what does not fit.
+    async fn prompt_tokens(
+        &self,
+        viewer: &Viewer,
+        request: GenerationRequest,
+    ) -> Answer<PromptTokens>;
     /// The models that can be asked for, the default first.
     async fn list_models(&self, viewer: &Viewer) -> Answer<Vec<ModelSummary>>;
     /// The device in one line.

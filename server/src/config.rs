@@ -33,6 +33,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Fetch, list, check and remove models.
     Models(ModelsArgs),
+    /// Show how a model cuts a prompt into tokens, and what does not fit.
+    Tokenize(TokenizeArgs),
     /// Manage users of a data folder.
     User(UserArgs),
 }
@@ -320,6 +322,12 @@ pub struct GenerateArgs {
     /// Scheduler to use in place of the model's own.
     #[arg(long, value_name = "NAME")]
     pub scheduler: Option<String>,
+    /// How the prompts are read.
+    #[arg(long, value_enum, default_value_t, value_name = "SYNTAX")]
+    pub prompt_syntax: Syntax,
+    /// Last layers of the text encoders to leave out, besides the one that SDXL leaves out.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<u32>, allow_hyphen_values = true)]
+    pub clip_skip: u32,
     /// The PNG file to write.
     #[arg(long, value_name = "FILE.png")]
     pub out: PathBuf,
@@ -337,6 +345,48 @@ pub struct GenerateArgs {
         value_name = "DEVICE"
     )]
     pub device: String,
+}
+
+/// Settings of `atelier tokenize`.
+#[derive(Args, Clone, Debug)]
+pub struct TokenizeArgs {
+    /// Folder of an SDXL model; its tokenizers are read, its weights are not.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The prompt to cut into tokens.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: String,
+    /// The negative prompt of the same image: a weight in it makes both prompts weighted.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub negative_prompt: Option<String>,
+    /// How the prompts are read.
+    #[arg(long, value_enum, default_value_t, value_name = "SYNTAX")]
+    pub prompt_syntax: Syntax,
+    /// Print chunks and tokens as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a prompt's text is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Syntax {
+    /// With weights where a prompt holds any, else as diffusers reads it.
+    #[default]
+    Auto,
+    /// As diffusers reads it: every character is text, and what does not fit is cut off.
+    Plain,
+    /// With weights such as (word:1.3) and with BREAK, as long as it is.
+    Weighted,
+}
+
+impl From<Syntax> for atelier_app::studio::PromptSyntax {
+    fn from(syntax: Syntax) -> Self {
+        match syntax {
+            Syntax::Auto => Self::Auto,
+            Syntax::Plain => Self::Plain,
+            Syntax::Weighted => Self::Weighted,
+        }
+    }
 }
 
 /// Settings of `atelier user`.

@@ -240,6 +240,8 @@ fn settle(args: &GenerateArgs, model: &Model) -> Settings {
         seed: args.seed.unwrap_or_else(random_seed),
         scheduler: args.scheduler.clone(),
         model: summary.name.clone(),
+        prompt_syntax: args.prompt_syntax.into(),
+        clip_skip: args.clip_skip,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `worker`, `probe`, `generate`, `models`, `user`.
+//! The command line: `serve`, `worker`, `probe`, `generate`, `tokenize`, `models`, `user`.
 
 use atelier_server::config::{self, Cli, Command, ServeConfig, UserArgs};
 use atelier_server::startup::{Application, stop_on_signal};
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => devices::probe::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Models(args) => models::command::run(args),
+        Command::Tokenize(args) => models::tokens::run(&args),
     }
 }
 

@@ -4,11 +4,12 @@
     reason = "the macro makes a public struct of each function; its fields are the arguments"
 )]
 
-use super::{Estimate, GenerationForm, JobId, JobView, StudioData};
+use super::{Estimate, GenerationForm, JobId, JobView, PromptTokens, StudioData};
 use crate::error::AppError;
 use leptos::prelude::*;
 #[cfg(feature = "ssr")]
 use {
+    super::GenerationRequest,
     crate::backend::{use_backend, use_viewer},
     crate::gallery::ImageId,
     crate::response,
@@ -93,6 +94,24 @@ pub async fn estimate_generation(
         Err(AppError::Invalid { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// How a model will cut these prompts into tokens, and what of them does not fit.
+#[server(endpoint = "prompt_tokens")]
+pub async fn count_prompt_tokens(
+    #[server(default)] model: String,
+    #[server(default)] prompt: String,
+    #[server(default)] negative_prompt: String,
+) -> Result<PromptTokens, AppError> {
+    let viewer = use_viewer()?;
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    let request = GenerationRequest {
+        prompt,
+        negative_prompt: given(negative_prompt),
+        model: given(model),
+        ..GenerationRequest::default()
+    };
+    use_backend()?.jobs.prompt_tokens(&viewer, request).await
 }
 
 /// One of the viewer's jobs.

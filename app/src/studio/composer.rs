@@ -2,6 +2,7 @@
 
 use super::advanced::Advanced;
 use super::draft::{Draft, remembered};
+use super::prompt::TokenLine;
 use super::{
     DeviceBadge, Estimate, GenerationForm, ModelSummary, SubmitGeneration, estimate_generation,
 };
@@ -78,10 +79,11 @@ pub fn Composer(
                             maxlength="10000"
                             required
                             placeholder="What should be in the image?"
-                            aria-describedby="prompt-note"
+                            aria-describedby="prompt-note prompt-tokens"
                             aria-invalid=move || prompt_error.get().is_some().to_string()
                         >{prompt}</textarea>
                     </Field>
+                    <TokenLine draft=draft/>
                     {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
                     <button class="button button-main button-wide generate" type="submit" aria-keyshortcuts="Control+Enter Meta+Enter" disabled=move || action.pending().get()>
                         <span>{move || if action.pending().get() { "Queueing …" } else { "Generate" }}</span>

@@ -5,10 +5,12 @@ mod calls;
 mod composer;
 mod desk;
 mod draft;
+mod prompt;
 mod request;
 mod studio_page;
 
 pub use calls::*;
+pub use prompt::{PromptSyntax, PromptTokens, TokenCount};
 pub use request::GenerationForm;
 pub use studio_page::StudioPage;
 
@@ -43,6 +45,10 @@ pub struct GenerationRequest {
     pub scheduler: Option<String>,
     /// A model's name; the server's default when absent.
     pub model: Option<String>,
+    /// How the prompts are read.
+    pub prompt_syntax: PromptSyntax,
+    /// Last layers of the text encoders to leave out, besides the one that SDXL leaves out.
+    pub clip_skip: u32,
 }
 
 /// A request after defaults and the seed were filled in: everything needed to make the image again.
@@ -66,6 +72,12 @@ pub struct Settings {
     pub scheduler: Option<String>,
     /// The model's name.
     pub model: String,
+    /// How the prompts are read.
+    #[serde(default, skip_serializing_if = "PromptSyntax::is_auto")]
+    pub prompt_syntax: PromptSyntax,
+    /// Last layers of the text encoders to leave out, besides the one that SDXL leaves out.
+    #[serde(default, skip_serializing_if = "prompt::is_zero")]
+    pub clip_skip: u32,
 }
 
 /// Where a job stands.

@@ -85,6 +85,7 @@ impl GenerationForm {
             scheduler: text(self.scheduler),
             model: text(self.model),
             prompt: self.prompt,
+            ..GenerationRequest::default()
         })
     }
 

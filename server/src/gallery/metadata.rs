@@ -251,6 +251,8 @@ mod tests {
             seed: 4_294_967_295,
             scheduler: None,
             model: "demo".into(),
+            prompt_syntax: Default::default(),
+            clip_skip: 0,
         }
     }
 

@@ -162,6 +162,8 @@ mod tests {
             seed: 42,
             scheduler: None,
             model: "demo".into(),
+            prompt_syntax: Default::default(),
+            clip_skip: 0,
         })
     }
 

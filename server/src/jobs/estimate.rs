@@ -84,6 +84,8 @@ mod tests {
             seed: 1,
             scheduler: None,
             model: model.into(),
+            prompt_syntax: Default::default(),
+            clip_skip: 0,
         }
     }
 

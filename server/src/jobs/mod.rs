@@ -25,7 +25,8 @@ use atelier_app::admin::QueueRow;
 use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
 use atelier_app::studio::{
-    DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary, Settings,
+    DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary, PromptTokens,
+    Settings,
 };
 use estimate::Speed;
 use progress::Board;
@@ -511,6 +512,14 @@ impl Jobs for JobService {
             starts_in_s: speed.map(|_| running + ahead),
             takes_s: speed.map(|speed| speed.takes_s(&settings)),
         })
+    }
+
+    async fn prompt_tokens(&self, _: &Viewer, request: GenerationRequest) -> Answer<PromptTokens> {
+        let models = self.models.clone();
+        // Reading a tokenizer's files takes some ten milliseconds, once per model.
+        tokio::task::spawn_blocking(move || models.prompt_tokens(&request))
+            .await
+            .map_err(|error| ServerError::broken(format!("reading a tokenizer: {error}")))?
     }
 
     async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {

@@ -14,6 +14,7 @@ mod screen; // bars, lines, JSON
 pub mod select; // which files make up a model
 mod tally; // bytes, rate, time left
 pub mod verify; // whether it is still what was fetched
+pub mod tokens; // how a prompt will be cut, before any image is made
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub struct Model {
 #[derive(Clone, Debug)]
 pub struct Models {
     models: Vec<Model>,
+    readers: tokens::Readers,
 }
 
 /// The models cannot be made ready.
@@ -128,7 +130,10 @@ impl Models {
             });
         };
         first.summary.is_default = true;
-        Ok(Self { models })
+        Ok(Self {
+            models,
+            readers: tokens::Readers::default(),
+        })
     }
 
     /// The same models with this one as the default, and first.
@@ -250,6 +255,8 @@ impl Model {
             seed: request.seed.unwrap_or_else(random_seed),
             scheduler: request.scheduler,
             model: summary.name.clone(),
+            prompt_syntax: request.prompt_syntax,
+            clip_skip: request.clip_skip,
         };
         if !(1..=MAX_STEPS).contains(&settings.num_inference_steps) {
             return Err(AppError::invalid(
@@ -294,6 +301,8 @@ pub fn engine_request(settings: &Settings) -> GenerateRequest {
         guidance_scale: settings.guidance_scale,
         seed: settings.seed,
         scheduler: settings.scheduler.clone(),
+        prompt_syntax: tokens::engine_syntax(settings.prompt_syntax),
+        clip_skip: settings.clip_skip,
         ..GenerateRequest::default()
     }
 }

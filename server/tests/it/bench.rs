@@ -110,6 +110,8 @@ pub fn settings() -> Settings {
         seed: 7,
         scheduler: None,
         model: super::test_app::MODEL.into(),
+        prompt_syntax: Default::default(),
+        clip_skip: 0,
     }
 }
 

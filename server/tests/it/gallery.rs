@@ -137,6 +137,8 @@ fn settings() -> Settings {
         seed: 42,
         scheduler: None,
         model: "tiny".into(),
+        prompt_syntax: Default::default(),
+        clip_skip: 0,
     }
 }
 

@@ -19,10 +19,12 @@
 mod chunks;
 mod lora_tags;
 mod parser;
+mod preview;
 
 pub use chunks::{Chunk, MAX_CHUNKS, chunks};
 pub use lora_tags::lora_tags;
 pub use parser::{MAX_WEIGHT, Parsed, Part, parse};
+pub use preview::{PreviewToken, PromptPreview, PromptReader};
 
 use crate::PromptSyntax;
 
