@@ -13,8 +13,8 @@ mod part; // one file on its way
 mod screen; // bars, lines, JSON
 pub mod select; // which files make up a model
 mod tally; // bytes, rate, time left
-pub mod verify; // whether it is still what was fetched
-pub mod tokens; // how a prompt will be cut, before any image is made
+pub mod tokens;
+pub mod verify; // whether it is still what was fetched // how a prompt will be cut, before any image is made
 
 use std::fs;
 use std::path::{Path, PathBuf};

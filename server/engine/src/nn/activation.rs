@@ -13,6 +13,8 @@ pub struct Activation(Pointwise);
 impl Activation {
     /// SiLU, the activation of nearly every SDXL layer.
     pub const SILU: Self = Self(Pointwise::Silu);
+    /// ReLU, TAESD's activation.
+    pub const RELU: Self = Self(Pointwise::Relu);
 
     /// Reads a name as diffusers spells them (`act_fn`).
     ///

@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::{AdapterSlot, LayerShape};
 use crate::EngineError;
@@ -29,6 +29,24 @@ impl Conv2d {
         kernel: usize,
     ) -> std::result::Result<Self, EngineError> {
         Self::load_with(weights, inputs, outputs, kernel, ConvGeometry::same(kernel))
+    }
+
+    /// As [`Conv2d::load`], for a convolution without bias.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn load_no_bias(
+        weights: &Weights,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+    ) -> std::result::Result<Self, EngineError> {
+        Ok(Self {
+            weight: weights.matrix("weight", &[outputs, inputs, kernel, kernel])?,
+            kernel,
+            bias: Tensor::zeros(outputs, DType::F32, &Device::Cpu)?,
+            geometry: ConvGeometry::same(kernel),
+        })
     }
 
     /// Reads a convolution with any stride and padding.

@@ -4,6 +4,7 @@ mod conditioning;
 mod embedding_cache;
 mod preview;
 mod text_to_image;
+mod tiny_decoder;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use ::image::RgbImage;
 
 pub use conditioning::{PromptEmbeds, PromptEncoder, PromptOptions, TextEncoders};
 pub use preview::LatentToRgb;
+pub use tiny_decoder::TinyDecoder;
 
 use crate::lora::{LoraShelf, LoraTargets};
 use crate::model::ModelFolder;
@@ -95,8 +97,9 @@ pub struct Progress<'a> {
     pub steps: u32,
     /// Time since the generation began.
     pub elapsed: Duration,
-    /// A cheap picture of the latents, one pixel per latent pixel, after each denoising step if
-    /// [`GenerateRequest::previews`] is set.
+    /// A cheap picture of the latents after each denoising step, if [`GenerateRequest::previews`]
+    /// is set: one pixel per latent pixel, or up to 256 pixels a side where the model's folder has
+    /// a tiny decoder. Steps whose picture would take too much time beside them have none.
     pub preview: Option<&'a RgbImage>,
 }
 
@@ -147,6 +150,8 @@ pub struct Pipeline {
     loras: LoraShelf,
     /// Fitted when the first preview is asked for.
     latent_to_rgb: OnceLock<LatentToRgb>,
+    /// For better previews, where the model's folder holds one.
+    tiny_decoder: Option<TinyDecoder>,
 }
 
 impl Pipeline {
@@ -196,6 +201,7 @@ impl Pipeline {
             .iter()
             .map(|encoder| (encoder.name, encoder.text_encoder.layer_table()));
         let targets = LoraTargets::new(&unet_layers, &folder.unet, tables);
+        let tiny_decoder = TinyDecoder::find(&folder.path, folder.vae.latent_channels)?;
         let text_encoders =
             TextEncoders::new(&folder.path, encoders, folder.force_zeros_for_empty_prompt);
         Ok(Self {
@@ -206,6 +212,7 @@ impl Pipeline {
             vae,
             loras: LoraShelf::new(targets),
             latent_to_rgb: OnceLock::new(),
+            tiny_decoder,
         })
     }
 
@@ -267,6 +274,11 @@ impl Pipeline {
         request.validate(&self.description)?;
         let adapters = self.loras.adapters(&request.loras)?;
         with_adapters(adapters, || text_to_image::generate(self, request, observe))
+    }
+
+    /// What previews are made with.
+    pub fn tiny_decoder(&self) -> Option<&TinyDecoder> {
+        self.tiny_decoder.as_ref()
     }
 
     fn latent_to_rgb(&self) -> Result<&LatentToRgb, EngineError> {

@@ -3,9 +3,12 @@
 //! The map is fitted to the model's own decoder, so that it is right for any model: a few small
 //! latents are decoded once, and least squares do the rest.
 
+use std::time::{Duration, Instant};
+
 use ::image::{Rgb, RgbImage};
 use candle_core::{Device, Tensor};
 
+use super::tiny_decoder::TinyDecoder;
 use crate::EngineError;
 use crate::image::quantise;
 use crate::rng::TorchGenerator;
@@ -85,6 +88,72 @@ impl LatentToRgb {
     }
 }
 
+/// The pictures of one generation, kept cheap beside its steps.
+pub struct Previewer<'a> {
+    map: &'a LatentToRgb,
+    decoder: Option<&'a TinyDecoder>,
+    budget: Budget,
+}
+
+/// Time for pictures: a share of the time that steps took.
+#[derive(Default)]
+struct Budget {
+    steps: Duration,
+    spent: Duration,
+    last: Duration,
+}
+
+/// Longest side of a decoded picture, in pixels, and the share of the steps' time it may take.
+const DECODED_SIDE: usize = 256;
+const SHARE: f64 = 0.05;
+
+impl Budget {
+    /// Whether another picture like the last fits. The first is always due: what it takes is not
+    /// known before.
+    fn is_due(&self) -> bool {
+        self.spent.is_zero() || self.spent + self.last <= self.steps.mul_f64(SHARE)
+    }
+
+    fn spend(&mut self, took: Duration) {
+        self.last = took;
+        self.spent += took;
+    }
+}
+
+impl<'a> Previewer<'a> {
+    /// Pictures by `decoder` where there is one, else by `map`.
+    pub fn new(map: &'a LatentToRgb, decoder: Option<&'a TinyDecoder>) -> Self {
+        Self {
+            map,
+            decoder,
+            budget: Budget::default(),
+        }
+    }
+
+    /// The picture of latents (c, h, w) after a step, or none where too much time went into
+    /// pictures already: whoever looks keeps the one before.
+    pub fn after_step(
+        &mut self,
+        step_took: Duration,
+        latents: &[f32],
+        height: usize,
+        width: usize,
+    ) -> Option<RgbImage> {
+        let Some(decoder) = self.decoder else {
+            return Some(self.map.preview(latents, height, width));
+        };
+        self.budget.steps += step_took;
+        if !self.budget.is_due() {
+            return None;
+        }
+        let started = Instant::now();
+        let picture = decoder.preview(latents, height, width, DECODED_SIDE);
+        self.budget.spend(started.elapsed());
+        // A decoder that fails costs its pictures, not the image.
+        Some(picture.unwrap_or_else(|_| self.map.preview(latents, height, width)))
+    }
+}
+
 /// Fits outputs to inputs of `size` numbers by the normal equations, lightly damped.
 fn least_squares(
     size: usize,
@@ -123,7 +192,29 @@ fn least_squares(
 
 #[cfg(test)]
 mod tests {
-    use super::least_squares;
+    use super::*;
+
+    #[test]
+    fn pictures_take_a_twentieth_of_the_time() {
+        let mut budget = Budget::default();
+        let (step, picture) = (Duration::from_millis(100), Duration::from_millis(20));
+        let mut made = 0;
+        for _ in 0..100 {
+            budget.steps += step;
+            if budget.is_due() {
+                budget.spend(picture);
+                made += 1;
+            }
+        }
+        assert_eq!(made, 25, "each takes the share of four steps");
+        // Cheap ones are made at every step.
+        let mut budget = Budget::default();
+        for _ in 0..10 {
+            budget.steps += step;
+            assert!(budget.is_due());
+            budget.spend(Duration::from_millis(2));
+        }
+    }
 
     #[test]
     fn a_linear_map_is_found_again() {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use ::image::RgbImage;
 use candle_core::{Device, Tensor};
 
+use super::preview::Previewer;
 use super::{Control, Generation, Phase, Pipeline, Progress, PromptOptions, Timings};
 use crate::image::{all_finite, to_rgb};
 use crate::nn::text_adapters_key;
@@ -104,8 +105,11 @@ pub(super) fn generate(
     for value in &mut latents {
         *value *= scheduler.init_noise_sigma();
     }
-    let latent_to_rgb = if request.previews {
-        Some(pipeline.latent_to_rgb()?)
+    let mut previewer = if request.previews {
+        Some(Previewer::new(
+            pipeline.latent_to_rgb()?,
+            pipeline.tiny_decoder(),
+        ))
     } else {
         None
     };
@@ -136,10 +140,11 @@ pub(super) fn generate(
                 phase: Phase::Denoising,
             });
         }
-        timings.step_s.push(step_started.elapsed().as_secs_f64());
-        let preview = latent_to_rgb.map(|map| {
+        let took = step_started.elapsed();
+        timings.step_s.push(took.as_secs_f64());
+        let preview = previewer.as_mut().and_then(|previewer| {
             let clean = scheduler.predicted_original().unwrap_or(&latents);
-            map.preview(clean, rows, columns)
+            previewer.after_step(took, clean, rows, columns)
         });
         let done = u32::try_from(index + 1).unwrap_or(u32::MAX);
         observer.tell(Phase::Denoising, done, preview.as_ref())?;

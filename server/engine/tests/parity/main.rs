@@ -11,6 +11,7 @@ mod images;
 mod lora;
 mod noise;
 mod numbers;
+mod previews;
 mod prompts;
 mod refusals;
 mod schedulers;
