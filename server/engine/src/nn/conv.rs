@@ -46,6 +46,11 @@ impl Conv2d {
             kernel,
             bias: Tensor::zeros(outputs, DType::F32, &Device::Cpu)?,
             geometry: ConvGeometry::same(kernel),
+            adapters: weights.adapter_slot(LayerShape::Conv {
+                inputs,
+                outputs,
+                kernel,
+            }),
         })
     }
 
