@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::detect::{Encoders, UNET, VAE};
+use super::detect::{EncoderNames, Encoders, UNET, VAE};
 use crate::EngineError;
 use crate::weights::WeightFiles;
 
@@ -83,15 +83,22 @@ pub fn configs(
     };
     let mut configs = Vec::new();
     let mut projection = 0;
-    for (name, prefix, open_clip) in encoders.prefixes() {
-        if *open_clip {
-            let (config, width) = open_clip_config(&shapes(prefix))?;
-            projection = width;
-            configs.push(("text_encoder_2/config.json", config));
-        } else {
-            debug_assert_eq!(*name, "text_encoder");
-            configs.push(("text_encoder/config.json", clip_config(&shapes(prefix))?));
+    for place in encoders.places() {
+        let shapes = shapes(place.prefix);
+        if place.component == "text_encoder" {
+            configs.push(("text_encoder/config.json", clip_config(&shapes)?));
+            continue;
         }
+        let config = if place.names == EncoderNames::OpenClip {
+            open_clip_config(&shapes)?
+        } else {
+            let mut config = clip_config(&shapes)?;
+            config["projection_dim"] = json!(shapes.axis("text_model.text_projection", 1)?);
+            config["hidden_act"] = json!("gelu");
+            config
+        };
+        projection = config["projection_dim"].as_u64().unwrap_or(0) as usize;
+        configs.push(("text_encoder_2/config.json", config));
     }
     let unet = unet_config(&shapes(UNET), projection, encoders)?;
     let inpainting = unet["in_channels"] == 9;
@@ -106,7 +113,7 @@ pub fn configs(
 }
 
 fn index(encoders: Encoders, inpainting: bool) -> Value {
-    let refiner = encoders == Encoders::Refiner;
+    let refiner = encoders.is_refiner();
     let class = match (refiner, inpainting) {
         (true, _) => "StableDiffusionXLImg2ImgPipeline",
         (false, true) => "StableDiffusionXLInpaintPipeline",
@@ -150,12 +157,11 @@ fn clip_config(shapes: &Shapes<'_>) -> Result<Value, EngineError> {
     }))
 }
 
-/// The config and the width of the pooled output.
-fn open_clip_config(shapes: &Shapes<'_>) -> Result<(Value, usize), EngineError> {
+fn open_clip_config(shapes: &Shapes<'_>) -> Result<Value, EngineError> {
     let layer = |at| format!("transformer.resblocks.{at}.ln_1.weight");
     let width = shapes.axis("token_embedding.weight", 1)?;
     let projection = shapes.axis("text_projection", 1)?;
-    let config = json!({
+    Ok(json!({
         "vocab_size": shapes.axis("token_embedding.weight", 0)?,
         "hidden_size": width,
         "intermediate_size": shapes.axis("transformer.resblocks.0.mlp.c_fc.weight", 0)?,
@@ -166,8 +172,7 @@ fn open_clip_config(shapes: &Shapes<'_>) -> Result<(Value, usize), EngineError> 
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-5,
         "eos_token_id": 2,
-    });
-    Ok((config, projection))
+    }))
 }
 
 /// One resolution of a UNet.
@@ -268,7 +273,7 @@ fn unet_config(
     let to_k = format!("{attention}.1.transformer_blocks.0.attn2.to_k.weight");
     let proj_in = format!("{attention}.1.proj_in.weight");
     let added = shapes.axis("label_emb.0.0.weight", 1)?;
-    let numbers = if encoders == Encoders::Refiner { 5 } else { 6 };
+    let numbers = if encoders.is_refiner() { 5 } else { 6 };
     let sizes = added.saturating_sub(projection);
     if sizes == 0 || sizes % numbers != 0 {
         return Err(EngineError::model(

@@ -12,6 +12,9 @@ pub const VAE: &str = "first_stage_model.";
 const CLIP_L: &str = "conditioner.embedders.0.transformer.";
 const CLIP_G: &str = "conditioner.embedders.1.model.";
 const REFINER_CLIP_G: &str = "conditioner.embedders.0.model.";
+// Where stable-diffusion.cpp puts them when it converts a file.
+const CONVERTED_1: &str = "cond_stage_model.transformer.";
+const CONVERTED_2: &str = "cond_stage_model.1.transformer.";
 
 /// The text encoders of a whole model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +23,58 @@ pub enum Encoders {
     Base,
     /// OpenCLIP-G alone: a refiner.
     Refiner,
+    /// A base model that stable-diffusion.cpp converted.
+    ConvertedBase,
+    /// A refiner that stable-diffusion.cpp converted.
+    ConvertedRefiner,
+}
+
+/// How a text encoder's tensors are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderNames {
+    /// transformers' names.
+    Transformers,
+    /// OpenCLIP's names.
+    OpenClip,
+    /// transformers' names, but OpenCLIP's projection inside of the model.
+    Converted,
+}
+
+/// A text encoder in a file.
+pub struct EncoderPlace {
+    /// Its folder's name in a diffusers folder.
+    pub component: &'static str,
+    /// What comes before each name.
+    pub prefix: &'static str,
+    /// The names.
+    pub names: EncoderNames,
 }
 
 impl Encoders {
-    /// Component, prefix in the file, and whether its names are OpenCLIP's.
-    pub fn prefixes(self) -> &'static [(&'static str, &'static str, bool)] {
+    /// Whether the model is a refiner.
+    pub fn is_refiner(self) -> bool {
+        matches!(self, Self::Refiner | Self::ConvertedRefiner)
+    }
+
+    /// Where each encoder lies.
+    pub fn places(self) -> Vec<EncoderPlace> {
+        let place = |component, prefix, names| EncoderPlace {
+            component,
+            prefix,
+            names,
+        };
+        let (one, two) = ("text_encoder", "text_encoder_2");
         match self {
-            Self::Base => &[
-                ("text_encoder", CLIP_L, false),
-                ("text_encoder_2", CLIP_G, true),
+            Self::Base => vec![
+                place(one, CLIP_L, EncoderNames::Transformers),
+                place(two, CLIP_G, EncoderNames::OpenClip),
             ],
-            Self::Refiner => &[("text_encoder_2", REFINER_CLIP_G, true)],
+            Self::Refiner => vec![place(two, REFINER_CLIP_G, EncoderNames::OpenClip)],
+            Self::ConvertedBase => vec![
+                place(one, CONVERTED_1, EncoderNames::Transformers),
+                place(two, CONVERTED_2, EncoderNames::Converted),
+            ],
+            Self::ConvertedRefiner => vec![place(two, CONVERTED_1, EncoderNames::Converted)],
         }
     }
 }
@@ -89,7 +133,11 @@ impl<'a> Contents<'a> {
                 "{what}; an SDXL model is needed (base, refiner or inpainting)"
             ));
         }
-        let encoders = if self.has(CLIP_G) || self.has(CLIP_L) {
+        let encoders = if self.has(CONVERTED_2) {
+            Encoders::ConvertedBase
+        } else if self.has(CONVERTED_1) {
+            Encoders::ConvertedRefiner
+        } else if self.has(CLIP_G) || self.has(CLIP_L) {
             Encoders::Base
         } else {
             Encoders::Refiner
@@ -98,7 +146,8 @@ impl<'a> Contents<'a> {
         if !self.has(UNET) {
             missing.push("the UNet (model.diffusion_model.…)".to_string());
         }
-        for (name, prefix, _) in encoders.prefixes() {
+        for place in encoders.places() {
+            let (name, prefix) = (place.component, place.prefix);
             if !self.has(prefix) {
                 missing.push(if self.has("conditioner.") {
                     format!("{name} ({prefix}…)")
@@ -150,7 +199,10 @@ impl<'a> Contents<'a> {
         if any("joint_blocks.") {
             return Some("is a Stable Diffusion 3 model");
         }
-        if self.has("cond_stage_model.transformer.") || self.has("te.text_model.") {
+        // SDXL's base has two encoders, its refiner one of width 1280.
+        let token = format!("{CONVERTED_1}text_model.embeddings.token_embedding.weight");
+        let sdxl = self.has(CONVERTED_2) || self.width_of(&token) == Some(1280);
+        if self.has(CONVERTED_1) && !sdxl {
             return Some("is a Stable Diffusion 1.x model");
         }
         if self.has("cond_stage_model.model.") {

@@ -18,11 +18,11 @@ use crate::config::Config;
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
 use crate::unet::{Unet, UnetConfig};
 use crate::vae::{VaeConfig, VaeDecoder};
-use crate::weights::ldm::{open_clip_name, unet_name, vae_name};
+use crate::weights::ldm::{Piece, open_clip_name, unet_name, vae_name};
 use crate::weights::{WeightFiles, survey};
 
 use claim::Claims;
-pub use detect::{Contents, Layout};
+pub use detect::{Contents, EncoderNames, EncoderPlace, Encoders, Layout};
 
 /// A whole model in one file, its tensors under diffusers' names.
 pub struct SingleFile {
@@ -41,7 +41,18 @@ impl SingleFile {
     /// [`EngineError::Model`] for a file that is no whole SDXL model: what it is instead, or what
     /// it lacks, with the remedy.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let files = WeightFiles::open_file(path)?;
+        Self::sorted(path, WeightFiles::open_file(path)?)
+    }
+
+    /// As [`SingleFile::open`], for bytes in memory; `path` is what errors call them.
+    ///
+    /// # Errors
+    /// As [`SingleFile::open`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, EngineError> {
+        Self::sorted(path, WeightFiles::from_bytes(path, bytes)?)
+    }
+
+    fn sorted(path: &Path, files: WeightFiles) -> Result<Self, EngineError> {
         let contents = Contents::of(&files);
         let encoders = contents.whole_model(path)?;
         let configs = configs_beside(path);
@@ -97,23 +108,25 @@ impl SingleFile {
         folder.is_dir().then_some(folder)
     }
 
-    fn sort(&mut self, files: &WeightFiles, encoders: detect::Encoders) -> Result<(), EngineError> {
+    fn sort(&mut self, files: &WeightFiles, encoders: Encoders) -> Result<(), EngineError> {
         let mut claims = Claims::new(files);
-        for (name, prefix, open_clip) in encoders.prefixes() {
-            let config = self.config(&format!("{name}/config.json"))?;
-            let config = TextEncoderConfig::read(&config)?;
-            let described = config.clone();
-            let with_projection = *open_clip;
+        for place in encoders.places() {
+            let name = place.component;
+            let config = TextEncoderConfig::read(&self.config(&format!("{name}/config.json"))?)?;
+            let with_projection = name == "text_encoder_2";
             let asked = survey(|weights| {
-                TextEncoder::load(weights, "text_model", &described, with_projection)
+                TextEncoder::load(weights, "text_model", &config, with_projection)
             })?;
-            let part = claims.component(prefix, asked.keys(), |tensor| {
-                if *open_clip {
-                    open_clip_name(tensor)
-                } else {
-                    Some((tensor.to_string(), crate::weights::ldm::Piece::Whole))
-                }
-            })?;
+            let there = |tensor: &str| {
+                let name = format!("{}{tensor}", place.prefix);
+                files.tensors().contains_key(&name)
+            };
+            let part =
+                claims.component(place.prefix, asked.keys(), |tensor| match place.names {
+                    EncoderNames::Transformers => Some((tensor.to_string(), Piece::Whole)),
+                    EncoderNames::OpenClip => open_clip_name(tensor),
+                    EncoderNames::Converted => converted_name(tensor, there),
+                })?;
             self.components.push((name, part));
         }
         let config = UnetConfig::read(&self.config("unet/config.json")?)?;
@@ -126,6 +139,24 @@ impl SingleFile {
     }
 }
 
+/// transformers' name of a tensor of `CLIPTextModelWithProjection` → stable-diffusion.cpp's. Some of
+/// its versions keep queries, keys and values together.
+fn converted_name(tensor: &str, there: impl Fn(&str) -> bool) -> Option<(String, Piece)> {
+    if tensor == "text_projection.weight" {
+        return Some(("text_model.text_projection".to_string(), Piece::Transposed));
+    }
+    if there(tensor) {
+        return Some((tensor.to_string(), Piece::Whole));
+    }
+    let (layer, rest) = tensor.split_once(".self_attn.")?;
+    let (third, end) = ["q_proj.", "k_proj.", "v_proj."]
+        .iter()
+        .enumerate()
+        .find_map(|(third, name)| Some((third, rest.strip_prefix(name)?)))?;
+    let fused = format!("{layer}.self_attn.in_proj.{end}");
+    Some((fused, Piece::Third(third)))
+}
+
 /// The tensors of a UNet under diffusers' names, from latent-diffusion names below `prefix`.
 fn unet_part(
     claims: &mut Claims<'_>,
@@ -134,10 +165,7 @@ fn unet_part(
 ) -> Result<WeightFiles, EngineError> {
     let asked = survey(|weights| Unet::load(weights, config))?;
     claims.component(prefix, asked.keys(), |tensor| {
-        Some((
-            unet_name(tensor, config)?,
-            crate::weights::ldm::Piece::Whole,
-        ))
+        Some((unet_name(tensor, config)?, Piece::Whole))
     })
 }
 
@@ -150,7 +178,7 @@ fn vae_part(
     let levels = config.block_out_channels.len();
     let asked = survey(|weights| VaeDecoder::load(weights, config))?;
     claims.component(prefix, asked.keys(), |tensor| {
-        Some((vae_name(tensor, levels)?, crate::weights::ldm::Piece::Whole))
+        Some((vae_name(tensor, levels)?, Piece::Whole))
     })
 }
 

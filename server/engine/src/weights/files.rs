@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use safetensors::Dtype;
 
+use super::gguf::{GgufKind, MAGIC, parse_gguf};
 use super::mapped::{Header, PICKLE, WeightFile, has_pickle_name, parse_safetensors};
 use super::stored::{Format, StoredMatrix};
 use crate::EngineError;
@@ -29,10 +30,12 @@ pub struct StoredTensor {
     pub(super) file: usize,
     pub(super) start: usize,
     pub(super) end: usize,
-    /// Its number format on disk.
+    /// Its number format, as it is read.
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// The name of its format on disk, where that is another.
+    pub quantised: Option<&'static str>,
 }
 
 impl StoredTensor {
@@ -51,6 +54,7 @@ impl StoredTensor {
             end: self.start + (at + 1) * (length / 3),
             dtype: self.dtype,
             shape,
+            quantised: self.quantised,
         })
     }
 }
@@ -121,6 +125,9 @@ impl WeightFiles {
     }
 
     fn add(&mut self, file: WeightFile) -> Result<(), EngineError> {
+        if file.bytes().starts_with(MAGIC) {
+            return self.add_gguf(file);
+        }
         let path = file.path();
         let header: Header =
             parse_safetensors(file.bytes()).map_err(|message| EngineError::model(path, message))?;
@@ -131,6 +138,7 @@ impl WeightFiles {
                 end: listed.end,
                 dtype: listed.dtype,
                 shape: listed.shape,
+                quantised: None,
             };
             if self.tensors.contains_key(&name) {
                 return Err(EngineError::model(
@@ -142,6 +150,49 @@ impl WeightFiles {
         }
         self.metadata.extend(header.metadata);
         self.files.push(Arc::new(file));
+        Ok(())
+    }
+
+    /// Adds a GGUF file. Plain tensors stay where they lie; quantised ones are widened to f16, each
+    /// when it is first read.
+    fn add_gguf(&mut self, file: WeightFile) -> Result<(), EngineError> {
+        let file = Arc::new(file);
+        let path = file.path();
+        let header =
+            parse_gguf(file.bytes()).map_err(|message| EngineError::model(path, message))?;
+        let whole = self.files.len();
+        self.files.push(Arc::clone(&file));
+        for (name, tensor) in header.tensors {
+            let stored = match tensor.kind {
+                GgufKind::Plain(dtype) => StoredTensor {
+                    file: whole,
+                    start: tensor.start,
+                    end: tensor.end,
+                    dtype,
+                    shape: tensor.shape,
+                    quantised: None,
+                },
+                GgufKind::Quantised(quantisation) => {
+                    let length = 2 * tensor.shape.iter().product::<usize>();
+                    let source = Arc::clone(&file);
+                    let range = tensor.start..tensor.end;
+                    let made = WeightFile::made(path, length, move || {
+                        quantisation.to_f16(&source.bytes()[range])
+                    });
+                    self.files.push(Arc::new(made));
+                    StoredTensor {
+                        file: self.files.len() - 1,
+                        start: 0,
+                        end: length,
+                        dtype: Dtype::F16,
+                        shape: tensor.shape,
+                        quantised: Some(quantisation.name()),
+                    }
+                }
+            };
+            self.tensors.insert(name, stored);
+        }
+        self.metadata.extend(header.metadata);
         Ok(())
     }
 
@@ -199,6 +250,7 @@ impl WeightFiles {
             end: length,
             dtype: tensor.dtype,
             shape: vec![columns, rows],
+            quantised: tensor.quantised,
         };
         self.files.push(Arc::new(made));
         self.tensors.insert(name, stored);
@@ -261,7 +313,7 @@ impl WeightFiles {
     pub fn summary(&self) -> WeightSummary {
         let mut summary = WeightSummary::default();
         for tensor in self.tensors.values() {
-            let Some(name) = dtype_name(tensor.dtype) else {
+            let Some(name) = tensor.quantised.or(dtype_name(tensor.dtype)) else {
                 continue; // integer buffers such as position_ids are no weights
             };
             summary.parameters += tensor.shape.iter().map(|&n| n as u64).product::<u64>();

@@ -101,7 +101,7 @@ impl WeightFile {
                 ),
             ));
         }
-        parse_safetensors(map.bytes()).map_err(|message| EngineError::model(path, message))?;
+        check_header(map.bytes()).map_err(|message| EngineError::model(path, message))?;
         Ok(Self::owned(path, map.bytes().to_vec()))
     }
 
@@ -161,6 +161,14 @@ const MAX_READ: usize = 4 << 30;
 
 /// Largest header accepted, the limit of the format itself.
 const MAX_HEADER: u64 = 100_000_000;
+
+fn check_header(bytes: &[u8]) -> Result<(), String> {
+    if bytes.starts_with(super::gguf::MAGIC) {
+        super::gguf::parse_gguf(bytes).map(|_| ())
+    } else {
+        parse_safetensors(bytes).map(|_| ())
+    }
+}
 
 /// Reads the header of a safetensors file, given the whole file's bytes.
 ///

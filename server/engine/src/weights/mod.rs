@@ -6,12 +6,16 @@
 //! missing, misshapen and unused tensor before any data is read, then for real.
 
 mod files;
+mod gguf;
 pub mod ldm;
 mod loader;
 mod mapped;
+mod quantised;
 mod stored;
 
 pub use files::{StoredTensor, WeightFiles, WeightSummary};
+pub use gguf::{GgufHeader, GgufKind, GgufTensor, parse_gguf};
 pub use loader::{Weights, load_adaptable, load_component, survey};
 pub use mapped::{Header, ListedTensor, WeightFile, parse_safetensors, refuse_pickle};
+pub use quantised::Quantisation;
 pub use stored::{Format, StoredMatrix};

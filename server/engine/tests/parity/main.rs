@@ -7,6 +7,8 @@
 //! every case.
 
 mod fixtures;
+mod gguf;
+mod hostile;
 mod images;
 mod lora;
 mod noise;
