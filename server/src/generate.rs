@@ -354,6 +354,7 @@ impl Bar {
     fn generating(&self, progress: &Progress<'_>) {
         let message = match progress.phase {
             Phase::TextEncoding => "encoding the text",
+            Phase::ImageEncoding => "encoding the image",
             Phase::Denoising => "denoising",
             Phase::Decoding => "decoding the image",
         };

@@ -51,7 +51,7 @@ pub mod probe;
 
 pub use error::EngineError;
 pub use lora::{LoraDescription, inspect_lora};
-pub use model::{ModelDescription, inspect};
+pub use model::{ModelDescription, ModelKind, inspect};
 pub use pipeline::{
     Control, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, Timings,
 };

@@ -17,7 +17,8 @@ use crate::weights::WeightFiles;
 /// What a folder holds, read from its configs and the headers of its weight files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelDescription {
-    /// What kind of model it is; `stable-diffusion-xl-base` is the only one today.
+    /// What kind of model it is: `stable-diffusion-xl-base`, `-refiner` (needs an image to start
+    /// from) or `-inpainting` (needs an image and a mask); see [`ModelKind`].
     pub kind: String,
     /// Width in pixels that the model was trained for.
     pub default_width: u32,
@@ -47,10 +48,35 @@ pub fn inspect(folder: &Path) -> Result<ModelDescription, EngineError> {
     ModelFolder::read(folder)?.describe()
 }
 
+/// What a model does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    /// Makes images from noise.
+    Base,
+    /// Goes on from an image: its UNet takes an aesthetic score in place of a target size.
+    Refiner,
+    /// Paints into an image: its UNet sees the mask and the masked image beside the latents.
+    Inpainting,
+}
+
+impl ModelKind {
+    /// The name in [`ModelDescription::kind`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "stable-diffusion-xl-base",
+            Self::Refiner => "stable-diffusion-xl-refiner",
+            Self::Inpainting => "stable-diffusion-xl-inpainting",
+        }
+    }
+}
+
 /// The configs of a whole folder, checked against each other.
 pub struct ModelFolder {
     pub path: PathBuf,
     source: ModelSource,
+    pub kind: ModelKind,
+    /// Whether the UNet is told an aesthetic score in place of a target size, as refiners are.
+    pub takes_aesthetic_score: bool,
     pub force_zeros_for_empty_prompt: bool,
     /// One or two text encoders; the last has the projection.
     pub text_encoders: Vec<TextEncoderFolder>,
@@ -130,8 +156,10 @@ impl ModelFolder {
             // As in diffusers, the index decides which class reads the config.
             scheduler_config.set("_class_name", Value::String(class));
         }
-        let folder = Self {
+        let mut folder = Self {
             path: path.to_path_buf(),
+            kind: ModelKind::Base,
+            takes_aesthetic_score: false,
             force_zeros_for_empty_prompt: index.flag("force_zeros_for_empty_prompt", true)?,
             text_encoders,
             unet: UnetConfig::read(&source.config("unet/config.json")?)?,
@@ -143,7 +171,14 @@ impl ModelFolder {
                 .collect(),
             source,
         };
-        folder.check_widths()?;
+        folder.takes_aesthetic_score = folder.check_widths()?;
+        folder.kind = if folder.unet.in_channels != folder.vae.latent_channels {
+            ModelKind::Inpainting
+        } else if folder.takes_aesthetic_score {
+            ModelKind::Refiner
+        } else {
+            ModelKind::Base
+        };
         Ok(folder)
     }
 
@@ -166,8 +201,8 @@ impl ModelFolder {
         }
     }
 
-    /// Checks that the components fit each other.
-    fn check_widths(&self) -> Result<(), EngineError> {
+    /// Checks that the components fit each other. Answers whether the UNet takes an aesthetic score.
+    fn check_widths(&self) -> Result<bool, EngineError> {
         let unet_config = self.source.config_path("unet/config.json");
         let refuse = |message: String| Err(EngineError::model(&unet_config, message));
         let unet = &self.unet;
@@ -189,26 +224,28 @@ impl ModelFolder {
             .text_encoders
             .last()
             .map_or(0, |encoder| encoder.config.projection_dim);
-        let added = pooled + 6 * unet.addition_time_embed_dim;
-        if added != unet.projection_class_embeddings_input_dim {
-            let refiner = pooled + 5 * unet.addition_time_embed_dim;
-            if refiner == unet.projection_class_embeddings_input_dim {
-                return refuse(
-                    "is the UNet of an SDXL refiner; give the folder of a base model".to_string(),
-                );
-            }
+        // Base models are told six numbers, refiners five.
+        let added = |numbers: usize| pooled + numbers * unet.addition_time_embed_dim;
+        let takes_aesthetic_score = unet.projection_class_embeddings_input_dim == added(5);
+        if !takes_aesthetic_score && unet.projection_class_embeddings_input_dim != added(6) {
             return refuse(format!(
-                "`projection_class_embeddings_input_dim` is {}, but text_encoder_2's `projection_dim` ({pooled}) and 6 · `addition_time_embed_dim` ({}) make {added}",
-                unet.projection_class_embeddings_input_dim, unet.addition_time_embed_dim
+                "`projection_class_embeddings_input_dim` is {}, but text_encoder_2's `projection_dim` ({pooled}) and 6 · `addition_time_embed_dim` ({}) make {}",
+                unet.projection_class_embeddings_input_dim,
+                unet.addition_time_embed_dim,
+                added(6)
             ));
         }
-        if unet.in_channels != self.vae.latent_channels || unet.out_channels != unet.in_channels {
+        // An inpainting UNet sees latents, mask and masked latents.
+        let latents = self.vae.latent_channels;
+        if ![latents, 2 * latents + 1].contains(&unet.in_channels) || unet.out_channels != latents {
             return refuse(format!(
-                "`in_channels` is {} and `out_channels` {}, but the vae's `latent_channels` are {}; text-to-image needs all three equal",
-                unet.in_channels, unet.out_channels, self.vae.latent_channels
+                "`in_channels` is {} and `out_channels` {}, but the vae's `latent_channels` are {latents}; `out_channels` must be as many, `in_channels` too or, for inpainting, {}",
+                unet.in_channels,
+                unet.out_channels,
+                2 * latents + 1
             ));
         }
-        Ok(())
+        Ok(takes_aesthetic_score)
     }
 
     /// Opens the tokenizers and checks that they fit their encoders.
@@ -276,7 +313,7 @@ impl ModelFolder {
         }
         let pixels = |latents: usize| u32::try_from(latents * factor).unwrap_or(u32::MAX);
         Ok(ModelDescription {
-            kind: "stable-diffusion-xl-base".to_string(),
+            kind: self.kind.name().to_string(),
             default_width: pixels(width),
             default_height: pixels(height),
             // diffusers asks for multiples of 8 whatever the VAE; a VAE with a larger factor
@@ -321,17 +358,17 @@ impl ModelFolder {
 fn check_pipeline_class(index: &Config) -> Result<(), EngineError> {
     let class = index.text("_class_name", "")?;
     let what = match class.as_str() {
-        "StableDiffusionXLPipeline" => return Ok(()),
+        "StableDiffusionXLPipeline"
+        | "StableDiffusionXLImg2ImgPipeline"
+        | "StableDiffusionXLInpaintPipeline" => return Ok(()),
         "StableDiffusionPipeline" => "it is a Stable Diffusion 1.x or 2.x folder",
-        "StableDiffusionXLImg2ImgPipeline" => "it is an SDXL refiner or image-to-image folder",
-        "StableDiffusionXLInpaintPipeline" => "it is an SDXL inpainting folder",
         "StableDiffusion3Pipeline" => "it is a Stable Diffusion 3 folder",
         "FluxPipeline" => "it is a FLUX folder",
         _ => "it is another kind of model",
     };
     Err(index.unsupported(
         "_class_name",
-        &format!("{what}; an SDXL base model (StableDiffusionXLPipeline) is needed"),
+        &format!("{what}; an SDXL model (StableDiffusionXLPipeline) is needed"),
     ))
 }
 

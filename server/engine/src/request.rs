@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use image::{GrayImage, RgbImage};
 
-use crate::model::find_scheduler;
+use crate::image::MAX_PIXELS;
+use crate::model::{ModelKind, find_scheduler};
 use crate::{EngineError, ModelDescription};
 
 /// How a prompt's text is read.
@@ -26,9 +27,11 @@ pub enum PromptSyntax {
 pub struct InputImage {
     /// The image, of any size.
     pub image: Arc<RgbImage>,
-    /// How much of the schedule is run, above 0 and up to 1: 1 keeps next to nothing of the image.
+    /// How much of the schedule is run, above 0 and up to 1: 1 keeps next to nothing of the image,
+    /// and nothing at all of what a mask shows white.
     pub strength: f64,
-    /// Paint only where this is white; the same size as the image.
+    /// Paint only where this is white; the same size as the image where only the masked region is
+    /// worked on.
     pub mask: Option<Mask>,
 }
 
@@ -212,16 +215,46 @@ impl GenerateRequest {
         if let Some(name) = &self.scheduler {
             find_scheduler(name)?;
         }
-        self.validate_extras()
+        self.validate_extras(model)
     }
 
     /// Checks what goes beyond plain text to image.
-    fn validate_extras(&self) -> Result<(), EngineError> {
-        if self.input.is_some() {
-            return Err(EngineError::invalid("init_image", "is not supported yet"));
+    fn validate_extras(&self, model: &ModelDescription) -> Result<(), EngineError> {
+        check_number("guidance_rescale", self.guidance_rescale, 0.0..=1.0)?;
+        check_number("aesthetic_score", self.aesthetic_score, 0.0..=10.0)?;
+        let negative = self.negative_aesthetic_score;
+        check_number("negative_aesthetic_score", negative, 0.0..=10.0)?;
+        match &self.input {
+            Some(input) => input.validate()?,
+            None if model.kind == ModelKind::Refiner.name() => {
+                return Err(EngineError::invalid(
+                    "init_image",
+                    "is missing: this model is an SDXL refiner, which starts from an image",
+                ));
+            }
+            None => {}
         }
-        if self.refine.is_some() {
-            return Err(EngineError::invalid("refiner", "is not supported yet"));
+        let mask = self.input.as_ref().and_then(|input| input.mask.as_ref());
+        if model.kind == ModelKind::Inpainting.name() && mask.is_none() {
+            let (field, what) = match self.input {
+                None => ("init_image", "is missing: this model paints into an image, where a mask is white"),
+                Some(_) => ("mask", "is missing: this model paints where a mask is white; a white one repaints all"),
+            };
+            return Err(EngineError::invalid(field, what));
+        }
+        match self.refine {
+            Some(Refine::Ensemble { denoising_split })
+                if !(denoising_split > 0.0 && denoising_split < 1.0) =>
+            {
+                return Err(EngineError::invalid(
+                    "denoising_split",
+                    format!("is {denoising_split}; give a number between 0 and 1, such as 0.8"),
+                ));
+            }
+            Some(Refine::ImageToImage { strength }) => {
+                check_strength("refiner_strength", strength)?;
+            }
+            _ => {}
         }
         self.validate_loras()
     }
@@ -251,6 +284,70 @@ impl GenerateRequest {
         }
         Ok(())
     }
+}
+
+impl InputImage {
+    fn validate(&self) -> Result<(), EngineError> {
+        check_strength("strength", self.strength)?;
+        let size = self.image.dimensions();
+        check_pixels("init_image", size)?;
+        if let Some(mask) = &self.mask {
+            check_pixels("mask", mask.image.dimensions())?;
+            check_number("mask_blur", f64::from(mask.blur), 0.0..=1000.0)?;
+            if mask.only_masked_padding.is_some() && mask.image.dimensions() != size {
+                let (width, height) = mask.image.dimensions();
+                return Err(EngineError::invalid(
+                    "mask",
+                    format!(
+                        "is {width}×{height}, the image {}×{}; to work on the masked region alone they must be of one size",
+                        size.0, size.1
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_strength(field: &'static str, strength: f64) -> Result<(), EngineError> {
+    if strength > 0.0 && strength <= 1.0 {
+        return Ok(());
+    }
+    Err(EngineError::invalid(
+        field,
+        format!("is {strength}; give a number above 0 and up to 1"),
+    ))
+}
+
+fn check_number(
+    field: &'static str,
+    number: f64,
+    range: std::ops::RangeInclusive<f64>,
+) -> Result<(), EngineError> {
+    if range.contains(&number) {
+        return Ok(());
+    }
+    Err(EngineError::invalid(
+        field,
+        format!(
+            "is {number}; give a number from {} to {}",
+            range.start(),
+            range.end()
+        ),
+    ))
+}
+
+fn check_pixels(field: &'static str, (width, height): (u32, u32)) -> Result<(), EngineError> {
+    if width == 0 || height == 0 || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(EngineError::invalid(
+            field,
+            format!(
+                "is {width}×{height}; give an image of 1 to {} million pixels",
+                MAX_PIXELS / 1_000_000
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), EngineError> {

@@ -594,11 +594,12 @@ impl Watcher {
     fn watch(&self, progress: &Progress<'_>, denoising_since: &mut Option<Instant>) -> Control {
         let phase = match progress.phase {
             Phase::TextEncoding => "encoding prompt",
+            Phase::ImageEncoding => "encoding image",
             Phase::Denoising => "denoising",
             Phase::Decoding => "decoding",
         };
         let denoising_s = match progress.phase {
-            Phase::TextEncoding => 0.0,
+            Phase::TextEncoding | Phase::ImageEncoding => 0.0,
             Phase::Denoising | Phase::Decoding => denoising_since
                 .get_or_insert_with(Instant::now)
                 .elapsed()

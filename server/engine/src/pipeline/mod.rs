@@ -1,9 +1,14 @@
 //! A loaded model and what is done with it.
 
 mod conditioning;
+mod denoise;
 mod embedding_cache;
+mod generate;
+mod image_to_image;
+mod inpaint;
+mod plan;
 mod preview;
-mod text_to_image;
+mod refiner;
 mod tiny_decoder;
 
 use std::fmt;
@@ -24,9 +29,10 @@ use crate::schedulers::SchedulerConfig;
 use crate::source::Replacements;
 use crate::text_encoder::TextEncoder;
 use crate::unet::Unet;
-use crate::vae::VaeDecoder;
+use crate::vae::{VaeDecoder, VaeEncoder};
 use crate::weights::{load_adaptable, load_component};
 use crate::{EngineError, GenerateRequest, ModelDescription, cpu};
+use refiner::Refiner;
 
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -65,11 +71,13 @@ pub enum Control {
     Cancel,
 }
 
-/// The three parts of a generation.
+/// The parts of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The prompts are turned into conditioning.
     TextEncoding,
+    /// The image to start from is turned into latents.
+    ImageEncoding,
     /// The UNet removes noise, step by step.
     Denoising,
     /// The VAE turns latents into pixels.
@@ -80,6 +88,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TextEncoding => "encoding the text",
+            Self::ImageEncoding => "encoding the input image",
             Self::Denoising => "denoising",
             Self::Decoding => "decoding the image",
         })
@@ -91,9 +100,9 @@ impl fmt::Display for Phase {
 pub struct Progress<'a> {
     /// The phase under way.
     pub phase: Phase,
-    /// Denoising steps finished.
+    /// Denoising steps finished, by the base model and the refiner together.
     pub step: u32,
-    /// Denoising steps in all.
+    /// Denoising steps in all, of both models.
     pub steps: u32,
     /// Time since the generation began.
     pub elapsed: Duration,
@@ -129,10 +138,14 @@ pub struct Generation {
 pub struct Timings {
     /// Tokenizing and both text encoders.
     pub text_encoding_s: f64,
+    /// The image to start from and its mask: resizing and the VAE's encoder.
+    pub image_encoding_s: f64,
     /// All denoising steps.
     pub denoising_s: f64,
-    /// Each denoising step.
+    /// Each denoising step; the refiner's come after the base model's.
     pub step_s: Vec<f64>,
+    /// How many of them are each model's: the base model's, then the refiner's if it took part.
+    pub stage_steps: Vec<usize>,
     /// The VAE and the conversion to pixels.
     pub decoding_s: f64,
     /// Everything.
@@ -147,11 +160,21 @@ pub struct Pipeline {
     text_encoders: TextEncoders,
     unet: Unet,
     vae: VaeDecoder,
+    vae_encoder: VaeEncoder,
+    refiner: Option<Refiner>,
     loras: LoraShelf,
     /// Fitted when the first preview is asked for.
     latent_to_rgb: OnceLock<LatentToRgb>,
     /// For better previews, where the model's folder holds one.
     tiny_decoder: Option<TinyDecoder>,
+}
+
+/// A UNet with what conditions it: the base model, or the refiner.
+#[derive(Clone, Copy)]
+struct Expert<'a> {
+    folder: &'a ModelFolder,
+    text_encoders: &'a TextEncoders,
+    unet: &'a Unet,
 }
 
 impl Pipeline {
@@ -171,8 +194,12 @@ impl Pipeline {
             vae: options.vae.as_deref(),
         };
         let folder = ModelFolder::read_with(folder, replacements)?;
+        let refiner = match &options.refiner {
+            Some(path) => Some(refiner::Found::read(path, &folder, options.vae.is_some())?),
+            None => None,
+        };
         let components = folder.components();
-        let count = components.len();
+        let count = components.len() + refiner.as_ref().map_or(0, refiner::Found::count);
         // Open and check all files before the first is read: mistakes show at once.
         let mut files = Vec::with_capacity(count);
         for (name, stem) in &components {
@@ -196,7 +223,6 @@ impl Pipeline {
         }
         let (unet, unet_layers) =
             load_adaptable(next(), "", |weights| Unet::load(weights, &folder.unet))?;
-        let vae = load_component(next(), "", |weights| VaeDecoder::load(weights, &folder.vae))?;
         let tables = encoders
             .iter()
             .map(|encoder| (encoder.name, encoder.text_encoder.layer_table()));
@@ -204,12 +230,26 @@ impl Pipeline {
         let tiny_decoder = TinyDecoder::find(&folder.path, folder.vae.latent_channels)?;
         let text_encoders =
             TextEncoders::new(&folder.path, encoders, folder.force_zeros_for_empty_prompt);
+        let (vae, vae_encoder) = load_component(next(), "", |weights| {
+            let decoder = VaeDecoder::load(weights, &folder.vae)?;
+            Ok((decoder, VaeEncoder::load(weights, &folder.vae)?))
+        })?;
+        let refiner = refiner
+            .map(|found| {
+                found.load(&mut |name, index| {
+                    let index = components.len() + index;
+                    on_event(LoadEvent::Component { name, index, count });
+                })
+            })
+            .transpose()?;
         Ok(Self {
             description,
             folder,
             text_encoders,
             unet,
             vae,
+            vae_encoder,
+            refiner,
             loras: LoraShelf::new(targets),
             latent_to_rgb: OnceLock::new(),
             tiny_decoder,
@@ -234,6 +274,16 @@ impl Pipeline {
     /// The decoder.
     pub fn vae(&self) -> &VaeDecoder {
         &self.vae
+    }
+
+    /// The encoder.
+    pub fn vae_encoder(&self) -> &VaeEncoder {
+        &self.vae_encoder
+    }
+
+    /// Whether a refiner is loaded.
+    pub fn has_refiner(&self) -> bool {
+        self.refiner.is_some()
     }
 
     /// The folder's scheduler settings.
@@ -273,7 +323,27 @@ impl Pipeline {
     ) -> Result<Generation, EngineError> {
         request.validate(&self.description)?;
         let adapters = self.loras.adapters(&request.loras)?;
-        with_adapters(adapters, || text_to_image::generate(self, request, observe))
+        with_adapters(adapters, || generate::generate(self, request, observe))
+    }
+
+    fn base(&self) -> Expert<'_> {
+        Expert {
+            folder: &self.folder,
+            text_encoders: &self.text_encoders,
+            unet: &self.unet,
+        }
+    }
+
+    fn refiner_expert(&self) -> Option<Expert<'_>> {
+        self.refiner.as_ref().map(Refiner::expert)
+    }
+
+    /// The decoder that belongs to the last of the stages.
+    fn decoder_after(&self, stages: &[plan::Stage<'_>]) -> &VaeDecoder {
+        match &self.refiner {
+            Some(refiner) if stages.len() > 1 => refiner.vae().unwrap_or(&self.vae),
+            _ => &self.vae,
+        }
     }
 
     /// What previews are made with.

@@ -138,8 +138,8 @@ impl Unet {
     ///
     /// * `prompt_embeds` (b, tokens, width): the text.
     /// * `pooled` (b, `projection_dim`): the text in one vector.
-    /// * `time_ids`: original height and width, crop top and left, target height and width; the
-    ///   same for the whole batch.
+    /// * `time_ids`: one row for each of the batch. Base: original height and width, crop top and
+    ///   left, target height and width. Refiner: the aesthetic score in place of the target.
     /// * `guidance_scale`: for models distilled to take it; others ignore it.
     ///
     /// # Errors
@@ -148,19 +148,18 @@ impl Unet {
         &self,
         prompt_embeds: &Tensor,
         pooled: &Tensor,
-        time_ids: [f32; 6],
+        time_ids: &[Vec<f32>],
         guidance_scale: f64,
     ) -> Result<Conditioning> {
         let (batch, _, _) = prompt_embeds.dims3()?;
-        // Sizes: 6 numbers → (1, 6·dim) → (b, 6·dim), beside the pooled text.
+        // Sizes: 6 (5) numbers each → (b·6, dim) → (b, 6·dim), beside the pooled text.
         let sizes = sinusoidal_embedding(
-            &time_ids,
+            &time_ids.concat(),
             self.config.addition_time_embed_dim,
             self.config.flip_sin_to_cos,
             self.config.freq_shift,
         )?
-        .reshape((1, ()))?;
-        let sizes = sizes.broadcast_as((batch, sizes.dim(1)?))?;
+        .reshape((batch, ()))?;
         let added = self
             .add_embedding
             .forward(&Tensor::cat(&[pooled, &sizes], 1)?, None)?;

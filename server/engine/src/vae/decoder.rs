@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::attention::{EPS, MidBlock, resnet_style};
 use super::config::VaeConfig;
-use super::encoder;
+use super::encoder::VaeEncoder;
 use super::tiling::{Tiles, in_tiles};
 use crate::EngineError;
 use crate::cpu::upsample_nearest;
@@ -30,13 +30,13 @@ struct UpBlock {
 
 impl VaeDecoder {
     /// Reads the decoder that `config` describes. The encoder's tensors are accounted for, but not
-    /// read: text-to-image has no use for them.
+    /// read.
     ///
     /// # Errors
     /// If its tensors cannot be read.
     pub fn load(weights: &Weights, config: &VaeConfig) -> std::result::Result<Self, EngineError> {
         if weights.is_checking() {
-            encoder::account_for(weights, config)?;
+            VaeEncoder::load(weights, config)?;
         }
         let latent = config.latent_channels;
         let channels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();

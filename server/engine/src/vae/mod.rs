@@ -9,4 +9,5 @@ mod tiling;
 
 pub use config::VaeConfig;
 pub use decoder::VaeDecoder;
+pub use encoder::VaeEncoder;
 pub use tiling::{Tiles, tile_side};

@@ -309,6 +309,23 @@ impl WeightFiles {
         self.files.iter().map(|file| file.len()).sum()
     }
 
+    /// Whether both hold the same tensors, byte for byte.
+    pub fn holds_the_same_as(&self, other: &Self) -> bool {
+        self.tensors.len() == other.tensors.len()
+            && self.tensors.iter().zip(&other.tensors).all(
+                |((name, tensor), (other_name, other_tensor))| {
+                    name == other_name
+                        && tensor.dtype == other_tensor.dtype
+                        && tensor.shape == other_tensor.shape
+                        && self.bytes(tensor) == other.bytes(other_tensor)
+                },
+            )
+    }
+
+    fn bytes(&self, tensor: &StoredTensor) -> &[u8] {
+        &self.files[tensor.file].map[tensor.start..tensor.end]
+    }
+
     /// Counts what the headers list.
     pub fn summary(&self) -> WeightSummary {
         let mut summary = WeightSummary::default();

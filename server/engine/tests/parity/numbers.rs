@@ -144,13 +144,12 @@ fn unet(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
     // The recorded forward is a batch of two with different sizes; the engine's batches share
     // theirs, so each row is run on its own.
     for (at, time_ids) in time_ids.into_iter().enumerate() {
-        let time_ids: [f32; 6] = time_ids.try_into().expect("six numbers");
         let conditioning = pipeline
             .unet()
             .condition(
                 &row(recorded("encoder_hidden_states"), at),
                 &row(recorded("text_embeds"), at),
-                time_ids,
+                &[time_ids],
                 7.5, // read by odd-distilled only, whose recorded embedding is of 7.5 − 1
             )
             .expect("conditioning");
@@ -183,11 +182,11 @@ fn unet(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
     let pair = |part: &str| {
         Tensor::cat(&[row(recorded(part), 0), row(recorded(part), 1)], 0).expect("a pair")
     };
-    let time_ids = [64.0, 72.0, 0.0, 0.0, 64.0, 72.0];
+    let time_ids = vec![64.0, 72.0, 0.0, 0.0, 64.0, 72.0];
     let run = |embeds: &Tensor, pooled: &Tensor, sample: &Tensor| {
         let unet = pipeline.unet();
         let conditioning = unet
-            .condition(embeds, pooled, time_ids, 7.5)
+            .condition(embeds, pooled, &vec![time_ids.clone(); embeds.dims()[0]], 7.5)
             .expect("conditioning");
         unet.forward(sample, 33.0, &conditioning)
             .expect("a forward pass")

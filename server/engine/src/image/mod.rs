@@ -1,10 +1,19 @@
-//! From the VAE's output to 8-bit pixels.
+//! Pixels on their way in and out: files read, images resized and blurred as Pillow does, and the
+//! VAE's output made 8-bit.
+
+mod blur;
+mod read;
+mod resize;
 
 use ::image::RgbImage;
 use candle_core::Tensor;
 
 use crate::EngineError;
 use crate::pipeline::Phase;
+
+pub use blur::gaussian_blur;
+pub use read::{MAX_PIXELS, MAX_SIDE, read_grey, read_rgb};
+pub use resize::{Filter, Pixels};
 
 /// Turns pixels about −1…1, (1, 3, h, w) in f32, into an image: scaled to 0…1, clamped, times 255
 /// and rounded half to even.
