@@ -4,7 +4,7 @@
 use ::image::RgbImage;
 use candle_core::{Device, Tensor};
 
-use super::inpaint::{self, Masked, Region};
+use super::inpaint::{self, Masked};
 use crate::image::{Filter, Pixels, all_finite};
 use crate::rng::TorchGenerator;
 use crate::vae::{VaeEncoder, tile_side};
@@ -74,11 +74,6 @@ impl Source {
             tiling,
             masked,
         })
-    }
-
-    /// The region that is worked on, where it is not the whole image.
-    pub fn region(&self) -> Option<&Region> {
-        self.masked.as_ref()?.region.as_ref()
     }
 
     /// A sample of the image's latents, scaled for the UNet.
