@@ -15,6 +15,7 @@ mod noise;
 mod numbers;
 mod previews;
 mod prompts;
+mod pipelines;
 mod refusals;
 mod schedulers;
 mod schedules;
