@@ -1,6 +1,10 @@
 //! Boot time: flags and environment. This is the only file that reads the environment, and it does
 //! so through clap alone, so `--help` lists everything there is to set.
 
+mod generate_args; // the options of `atelier generate`
+
+pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
+
 use crate::models::command::ModelsArgs;
 use crate::startup::StartupError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -284,67 +288,6 @@ pub struct ProbeArgs {
     /// Decide as if this device had been asked for: auto, cpu or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-}
-
-/// Settings of `atelier generate`.
-#[derive(Args, Clone, Debug)]
-pub struct GenerateArgs {
-    /// Folder of an SDXL model in diffusers layout [default: the demo model in this program].
-    #[arg(long, value_name = "DIR")]
-    pub model: Option<PathBuf>,
-    /// What the image should show.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub prompt: String,
-    /// What the image should not show.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub negative_prompt: Option<String>,
-    /// Denoising steps [default: the model's].
-    #[arg(
-        long,
-        alias = "num-inference-steps",
-        value_name = "N",
-        value_parser = whole::<u32>,
-        allow_hyphen_values = true
-    )]
-    pub steps: Option<u32>,
-    /// How closely to follow the prompt; 1 switches guidance off [default: the model's].
-    #[arg(long, value_name = "G", value_parser = finite, allow_hyphen_values = true)]
-    pub guidance_scale: Option<f64>,
-    /// Width in pixels, a multiple of 8 [default: the model's].
-    #[arg(long, value_name = "W", value_parser = whole::<u32>, allow_hyphen_values = true)]
-    pub width: Option<u32>,
-    /// Height in pixels, a multiple of 8 [default: the model's].
-    #[arg(long, value_name = "H", value_parser = whole::<u32>, allow_hyphen_values = true)]
-    pub height: Option<u32>,
-    /// Seed of the noise; the same seed gives the same image [default: random].
-    #[arg(long, value_name = "S", value_parser = whole::<u64>, allow_hyphen_values = true)]
-    pub seed: Option<u64>,
-    /// Scheduler to use in place of the model's own.
-    #[arg(long, value_name = "NAME")]
-    pub scheduler: Option<String>,
-    /// How the prompts are read.
-    #[arg(long, value_enum, default_value_t, value_name = "SYNTAX")]
-    pub prompt_syntax: Syntax,
-    /// Last layers of the text encoders to leave out, besides the one that SDXL leaves out.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<u32>, allow_hyphen_values = true)]
-    pub clip_skip: u32,
-    /// The PNG file to write.
-    #[arg(long, value_name = "FILE.png")]
-    pub out: PathBuf,
-    /// Threads to compute with [default: what the machine or its container offers].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-    /// Print what was done as one JSON object on standard output.
-    #[arg(long)]
-    pub json: bool,
-    /// Device to compute on: auto, cpu or cuda:N.
-    #[arg(
-        long,
-        env = "ATELIER_DEVICE",
-        default_value = "auto",
-        value_name = "DEVICE"
-    )]
-    pub device: String,
 }
 
 /// Settings of `atelier tokenize`.

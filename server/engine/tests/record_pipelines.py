@@ -205,7 +205,6 @@ INPUTS = {
     "wide-mask": mask(150, 83, (0.55, 0.2, 0.8, 0.55)),
     "wide-soft-mask": mask(150, 83, (0.1, 0.4, 0.5, 0.95), soft=True),
     "tall-mask": mask(45, 97, (0.0, 0.6, 0.9, 1.0)),
-    "white-mask": Image.new("L", (64, 64), 255),
 }
 
 
@@ -270,7 +269,7 @@ CASES = [
     case("paint-0.5-wide", **WIDE, mask="wide-mask", strength=0.5, negative_prompt="blurry"),
     case("paint-guidance-1", **WIDE, mask="wide-soft-mask", guidance_scale=1.0),
     case("paint-ancestral", input="square", mask="square-mask", scheduler=ANCESTRAL, strength=0.8),
-    case("paint-heun", input="square", mask="square-mask", scheduler=HEUN, strength=0.8),
+    case("paint-heun", input="square", mask="square-mask", scheduler=HEUN, strength=0.6, guidance_scale=2.0),
     case("paint-blur", **WIDE, mask="wide-mask", mask_blur=7),
     case("paint-region", **WIDE, mask="wide-mask", only_masked_padding=8),
     case("paint-region-blur", input="wide", mask="wide-soft-mask", mask_blur=3, only_masked_padding=0, strength=0.7),
@@ -281,7 +280,7 @@ CASES = [
     case("paint-again", input="square", mask="square-mask", **again(0.5, strength=0.9)),
     case("nine", "tiny-inpaint", input="square", mask="square-mask", strength=0.9999),
     case("nine-1.0", "tiny-inpaint", **WIDE, mask="wide-mask", strength=1.0, negative_prompt="blurry"),
-    case("nine-0.4", "tiny-inpaint", input="square", mask="white-mask", strength=0.4, guidance_scale=1.0),
+    case("nine-0.4", "tiny-inpaint", input="square", mask="square-mask", strength=0.4, guidance_scale=1.0),
     case("nine-ancestral", "tiny-inpaint", **WIDE, mask="wide-soft-mask", scheduler=ANCESTRAL, strength=0.9),
     case("nine-region", "tiny-inpaint", **WIDE, mask="wide-mask", mask_blur=4, only_masked_padding=16),
 ]

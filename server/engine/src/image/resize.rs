@@ -121,16 +121,28 @@ impl Pixels {
         rows: (usize, usize),
         filter: Filter,
     ) -> Self {
-        let wide = if width == self.width {
-            self.clone()
-        } else {
-            self.across(&taps(self.width, 0.0, self.width as f64, width, filter))
-        };
-        if height == self.height && rows == (0, self.height) {
-            return wide;
+        let across = (width != self.width)
+            .then(|| taps(self.width, 0.0, self.width as f64, width, filter));
+        let down = (height != self.height || rows != (0, self.height))
+            .then(|| taps(self.height, rows.0 as f64, rows.1 as f64, height, filter));
+        match (across, down) {
+            (None, None) => self.clone(),
+            (Some(across), None) => self.across(&across),
+            (None, Some(down)) => self.down(&down),
+            (Some(across), Some(down)) if self.shrinks_first_downwards(width, height) => {
+                self.down(&down).across(&across)
+            }
+            (Some(across), Some(down)) => self.across(&across).down(&down),
         }
-        let (from, to) = (rows.0 as f64, rows.1 as f64);
-        wide.down(&taps(self.height, from, to, height, filter))
+    }
+
+    /// Which pass comes first decides how the values between them are rounded. Older Pillows always
+    /// go across first; Pillow 13 goes down first where more than twice as many rows as columns are
+    /// lost (found by trying sizes).
+    fn shrinks_first_downwards(&self, width: usize, height: usize) -> bool {
+        let fewer_columns = self.width as i64 - width as i64;
+        let fewer_rows = self.height as i64 - height as i64;
+        fewer_rows > 0 && 2 * fewer_columns < fewer_rows
     }
 
     fn across(&self, taps: &[Taps]) -> Self {
