@@ -3,6 +3,9 @@
 //! Whatever the caller got wrong is one line on standard error and exit code 2; faults of the
 //! program or the machine are exit code 1; an interrupt is 130. The PNG appears whole or not at all.
 
+mod inputs; // what the options bring along
+mod report; // what is printed in the end
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,15 +16,16 @@ use std::time::Instant;
 use atelier_app::gallery::PhaseTimings;
 use atelier_app::studio::Settings;
 use atelier_engine::{
-    Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress,
+    Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, inspect,
 };
+use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 
 use crate::config::GenerateArgs;
 use crate::devices::Asked;
-use crate::gallery::{Facts, ImageHash, metadata};
+use crate::gallery::{Extras, Facts, ImageHash, metadata};
 use crate::models::{Model, demo, engine_request, random_seed};
+use report::Made;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -54,37 +58,6 @@ fn flag(field: &str) -> String {
     }
 }
 
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    output: &'a Path,
-    width: u32,
-    height: u32,
-    bytes: usize,
-    sha256: String,
-    seed: u64,
-    model: &'a str,
-    num_inference_steps: u32,
-    guidance_scale: f64,
-    scheduler: &'a str,
-    device: &'a str,
-    dtype: &'a str,
-    timings: Timings,
-    step_s: &'a [f64],
-    notes: &'a [String],
-    version: &'a str,
-}
-
-/// Seconds per phase, as `--json` prints them: a command line has no queue.
-#[derive(Serialize)]
-struct Timings {
-    loading_s: f64,
-    text_encoding_s: f64,
-    denoising_s: f64,
-    decoding_s: f64,
-    total_s: f64,
-}
-
 /// Runs the command to its end and answers the process' exit code.
 pub fn run(args: GenerateArgs) -> ExitCode {
     let leftovers = Leftovers::default();
@@ -104,12 +77,17 @@ pub fn run(args: GenerateArgs) -> ExitCode {
 fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
     let began = Instant::now();
     check_device(&args.device)?;
-    let out = check_out(&args.out)?;
+    let seeds = inputs::seeds(args.seed.unwrap_or_else(random_seed), args.batch);
+    let outs = outputs(args, &seeds)?;
 
     // 1. Everything that can be refused is refused from the configs, before weights are read.
     let (model, unpacked) = open_model(args.model.as_deref(), leftovers)?;
-    let settings = settle(args, &model);
-    let mut request = engine_request(&settings);
+    if let Some(refiner) = &args.refiner {
+        inspect(refiner).map_err(Failure::engine)?;
+    }
+    let inputs = inputs::read(args)?;
+    let mut settings = settle(args, &model, inputs.image.as_ref());
+    let mut request = inputs.complete(args, engine_request(&settings));
     request
         .validate(&model.description)
         .map_err(Failure::engine)?;
@@ -119,33 +97,55 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
     let bar = Bar::new();
     let options = LoadOptions {
         threads: args.threads.map(usize::from),
-        ..LoadOptions::default()
+        refiner: args.refiner.clone(),
+        vae: args.vae.clone(),
     };
     let pipeline = Pipeline::load(&model.folder, &options, &mut |event| bar.loading(event))
         .inspect_err(|_| bar.clear())
         .map_err(Failure::engine)?;
-    let loading_s = began.elapsed().as_secs_f64();
+    let mut loading_s = began.elapsed().as_secs_f64();
 
-    // 3. The image.
-    let generation = pipeline
-        .generate(&request, &mut |progress| {
-            bar.generating(progress);
-            Control::Continue
-        })
-        .inspect_err(|_| bar.clear())
-        .map_err(Failure::engine)?;
+    // 3. The images, each as its seed alone makes it; text is encoded once.
+    let mut made = Vec::with_capacity(outs.len());
+    for (&seed, out) in seeds.iter().zip(&outs) {
+        let started = if made.is_empty() {
+            began
+        } else {
+            Instant::now()
+        };
+        settings.seed = seed;
+        request.seed = seed;
+        let generation = pipeline
+            .generate(&request, &mut |progress| {
+                bar.generating(progress);
+                Control::Continue
+            })
+            .inspect_err(|_| bar.clear())
+            .map_err(Failure::engine)?;
+
+        // 4. The file.
+        let facts = facts(&generation, loading_s, started, inputs.extras(args));
+        let png = metadata::write_png(&generation.image, &settings, &facts)
+            .map_err(|error| Failure::Fault(error.to_string()))?;
+        write_whole(&out.target, &png, leftovers).map_err(|error| {
+            Failure::Fault(format!("{} was not written: {error}", out.target.display()))
+        })?;
+        made.push(Made {
+            output: out.name.clone(),
+            size: generation.image.dimensions(),
+            bytes: png.len(),
+            sha256: ImageHash::of(&png).to_string(),
+            settings: settings.clone(),
+            timings: generation.timings,
+            facts,
+        });
+        // The others find the model loaded.
+        loading_s = 0.0;
+    }
     drop(pipeline);
     drop(unpacked);
     bar.clear();
-
-    // 4. The file.
-    let facts = facts(&generation, loading_s, began);
-    let png = metadata::write_png(&generation.image, &settings, &facts)
-        .map_err(|error| Failure::Fault(error.to_string()))?;
-    write_whole(&out, &png, leftovers)
-        .map_err(|error| Failure::Fault(format!("{} was not written: {error}", out.display())))?;
-
-    report(args, &settings, &facts, &png)
+    report::print(args.json, &made)
         .map_err(|error| Failure::Fault(format!("standard output: {error}")))
 }
 
@@ -160,7 +160,28 @@ fn check_device(device: &str) -> Result<(), Failure> {
     }
 }
 
-/// The file to write, made sure of as far as that is possible before the work.
+/// A file to write.
+struct Out {
+    /// As the caller calls it.
+    name: PathBuf,
+    /// Where it really lies.
+    target: PathBuf,
+}
+
+/// One file for each seed: `{seed}` in the name is replaced; without it, several are numbered from 1.
+fn outputs(args: &GenerateArgs, seeds: &[u64]) -> Result<Vec<Out>, Failure> {
+    seeds
+        .iter()
+        .enumerate()
+        .map(|(index, seed)| {
+            let name = inputs::file_name(&args.out, index, seeds.len(), *seed);
+            let target = check_out(&name)?;
+            Ok(Out { name, target })
+        })
+        .collect()
+}
+
+/// A file to write, made sure of as far as that is possible before the work.
 fn check_out(out: &Path) -> Result<PathBuf, Failure> {
     let usage = |message: &str| Failure::Usage(format!("--out {}: {message}", out.display()));
     if out.is_dir() {
@@ -226,8 +247,9 @@ fn open_model(
 }
 
 /// The options with the model's defaults filled in and the seed drawn.
-fn settle(args: &GenerateArgs, model: &Model) -> Settings {
+fn settle(args: &GenerateArgs, model: &Model, image: Option<&RgbImage>) -> Settings {
     let summary = &model.summary;
+    let (width, height) = inputs::default_size(args, model, image);
     Settings {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
@@ -235,9 +257,9 @@ fn settle(args: &GenerateArgs, model: &Model) -> Settings {
         guidance_scale: args
             .guidance_scale
             .unwrap_or(summary.default_guidance_scale),
-        width: args.width.unwrap_or(summary.default_width),
-        height: args.height.unwrap_or(summary.default_height),
-        seed: args.seed.unwrap_or_else(random_seed),
+        width: args.width.unwrap_or(width),
+        height: args.height.unwrap_or(height),
+        seed: 0,
         scheduler: args.scheduler.clone(),
         model: summary.name.clone(),
         prompt_syntax: args.prompt_syntax.into(),
@@ -245,7 +267,7 @@ fn settle(args: &GenerateArgs, model: &Model) -> Settings {
     }
 }
 
-fn facts(generation: &Generation, loading_s: f64, began: Instant) -> Facts {
+fn facts(generation: &Generation, loading_s: f64, began: Instant, extras: Extras) -> Facts {
     let timings = &generation.timings;
     Facts {
         scheduler: generation.scheduler.clone(),
@@ -262,62 +284,9 @@ fn facts(generation: &Generation, loading_s: f64, began: Instant) -> Facts {
         },
         step_s: timings.step_s.clone(),
         notes: generation.notes.clone(),
+        extras,
         version: Facts::VERSION.into(),
     }
-}
-
-fn report(args: &GenerateArgs, settings: &Settings, facts: &Facts, png: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    let timings = &facts.timings;
-    if args.json {
-        let report = Report {
-            output: &args.out,
-            width: settings.width,
-            height: settings.height,
-            bytes: png.len(),
-            sha256: ImageHash::of(png).to_string(),
-            seed: settings.seed,
-            model: &settings.model,
-            num_inference_steps: settings.num_inference_steps,
-            guidance_scale: settings.guidance_scale,
-            scheduler: &facts.scheduler,
-            device: &facts.device,
-            dtype: &facts.dtype,
-            timings: Timings {
-                loading_s: timings.loading_s,
-                text_encoding_s: timings.text_encoding_s,
-                denoising_s: timings.denoising_s,
-                decoding_s: timings.decoding_s,
-                total_s: timings.total_s,
-            },
-            step_s: &facts.step_s,
-            notes: &facts.notes,
-            version: &facts.version,
-        };
-        serde_json::to_writer(&mut stdout, &report)?;
-        return writeln!(stdout);
-    }
-    for note in &facts.notes {
-        eprintln!("note: {}", one_line(note));
-    }
-    writeln!(
-        stdout,
-        "{}: {}×{}, seed {}, {} steps of {} in {:.1} s on {} in {} (loading {:.1} s, text {:.1} s, \
-         denoising {:.1} s, decoding {:.1} s)",
-        args.out.display(),
-        settings.width,
-        settings.height,
-        settings.seed,
-        settings.num_inference_steps,
-        facts.scheduler,
-        timings.total_s,
-        facts.device,
-        facts.dtype,
-        timings.loading_s,
-        timings.text_encoding_s,
-        timings.denoising_s,
-        timings.decoding_s,
-    )
 }
 
 /// Errors are one line each: a library's second line would hide the cause from whoever reads logs.

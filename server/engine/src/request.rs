@@ -237,8 +237,14 @@ impl GenerateRequest {
         let mask = self.input.as_ref().and_then(|input| input.mask.as_ref());
         if model.kind == ModelKind::Inpainting.name() && mask.is_none() {
             let (field, what) = match self.input {
-                None => ("init_image", "is missing: this model paints into an image, where a mask is white"),
-                Some(_) => ("mask", "is missing: this model paints where a mask is white; a white one repaints all"),
+                None => (
+                    "init_image",
+                    "is missing: this model paints into an image, where a mask is white",
+                ),
+                Some(_) => (
+                    "mask",
+                    "is missing: this model paints where a mask is white; a white one repaints all",
+                ),
             };
             return Err(EngineError::invalid(field, what));
         }

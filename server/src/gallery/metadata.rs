@@ -1,6 +1,7 @@
 //! What a PNG says about itself: the `parameters` chunk that A1111, Civitai and other galleries
 //! read, and our own `atelier` chunk with device, data type and timings in JSON.
 
+use super::extras::Extras;
 use atelier_app::gallery::PhaseTimings;
 use atelier_app::studio::Settings;
 use image::RgbImage;
@@ -32,6 +33,9 @@ pub struct Facts {
     /// Remarks of the engine, e.g. which words were cut.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What was asked for beyond plain text to image.
+    #[serde(default, skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
     /// The version of Atelier that made it.
     pub version: String,
 }
@@ -141,7 +145,7 @@ pub fn parameters(settings: &Settings, facts: &Facts) -> String {
         text.push_str(&printable(negative_prompt));
     }
     let (sampler, schedule) = sampler_name(&facts.scheduler);
-    let line = [
+    let mut entries = vec![
         ("Steps", settings.num_inference_steps.to_string()),
         ("Sampler", sampler),
         ("Schedule type", schedule.into()),
@@ -149,13 +153,16 @@ pub fn parameters(settings: &Settings, facts: &Facts) -> String {
         ("Seed", settings.seed.to_string()),
         ("Size", format!("{}x{}", settings.width, settings.height)),
         ("Model", settings.model.clone()),
-        ("RNG", "CPU".into()),
-        ("Version", format!("Atelier {}", facts.version)),
-    ]
-    .map(|(key, value)| format!("{key}: {}", quoted(&value)))
-    .join(", ");
+    ];
+    entries.extend(facts.extras.parameters());
+    entries.push(("RNG", "CPU".into()));
+    entries.push(("Version", format!("Atelier {}", facts.version)));
+    let line: Vec<String> = entries
+        .into_iter()
+        .map(|(key, value)| format!("{key}: {}", quoted(&value)))
+        .collect();
     text.push('\n');
-    text.push_str(&line);
+    text.push_str(&line.join(", "));
     text
 }
 
@@ -269,6 +276,7 @@ mod tests {
             },
             step_s: vec![0.5, 0.25, 0.75],
             notes: vec![],
+            extras: Extras::default(),
             version: "0.1.0".into(),
         }
     }
@@ -295,6 +303,30 @@ mod tests {
         Steps: 20, Sampler: Euler, Schedule type: Automatic, CFG scale: 7, Seed: 4294967295, Size: 4x2, Model: demo, RNG: CPU, Version: Atelier 0.1.0
         ");
         assert!(has_chunk(&bytes, b"tEXt") && !has_chunk(&bytes, b"iTXt"));
+    }
+
+    #[test]
+    fn refiner_and_mask_go_by_a1111s_words() {
+        let facts = Facts {
+            extras: Extras {
+                strength: Some(0.75),
+                mask_blur: Some(4.0),
+                only_masked_padding: Some(32),
+                refiner: Some("sdxl-refiner".into()),
+                denoising_split: Some(0.8),
+                clip_skip: Some(1),
+                ..Extras::default()
+            },
+            ..facts()
+        };
+        let line = parameters(&settings(), &facts);
+        let said = "Denoising strength: 0.75, Mask blur: 4, Inpaint area: Only masked, \
+                    Masked area padding: 32, Clip skip: 2, Refiner: sdxl-refiner, \
+                    Refiner switch at: 0.8, RNG: CPU";
+        assert!(line.contains(said), "{line}");
+        let bytes = write_png(&image(), &settings(), &facts).unwrap();
+        let back: Provenance = serde_json::from_str(&text(&bytes, ATELIER)).unwrap();
+        assert_eq!(back.facts, facts);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::queue::{Claim, NewImage, Pulse, Queue};
 use crate::config::{Lease, LogFormat, WorkerArgs};
 use crate::db::{Db, now_ms};
 use crate::gallery::metadata::{dominant_colour, write_png};
-use crate::gallery::{Facts, ImageStore};
+use crate::gallery::{Extras, Facts, ImageStore};
 use crate::models::{Models, engine_request};
 use crate::telemetry;
 use atelier_app::gallery::{ImageId, PhaseTimings};
@@ -485,6 +485,7 @@ impl Worker {
         let queued_ms = claim.started_at.saturating_sub(claim.created_at).max(0);
         tokio::task::spawn_blocking(move || {
             let facts = Facts {
+                extras: Extras::default(),
                 scheduler: generation.scheduler.clone(),
                 device: generation.device.clone(),
                 dtype: generation.dtype.clone(),

@@ -155,6 +155,7 @@ fn facts() -> Facts {
         step_s: vec![0.5, 0.25],
         notes: vec!["a note".into()],
         version: Facts::VERSION.into(),
+        ..Facts::default()
     }
 }
 

@@ -56,7 +56,9 @@ fn box_blur(source: &[u8], target: &mut [u8], radius: f32) {
     for (x, value) in target.iter_mut().enumerate() {
         let x = x as i64;
         if x > 0 {
-            sum = sum.wrapping_add(at(x + whole)).wrapping_sub(at(x - whole - 1));
+            sum = sum
+                .wrapping_add(at(x + whole))
+                .wrapping_sub(at(x - whole - 1));
         }
         let far = at(x - whole - 1) + at(x + whole + 1);
         let total = sum.wrapping_mul(full).wrapping_add(far.wrapping_mul(part));
@@ -82,7 +84,10 @@ mod tests {
         assert_eq!(gaussian_blur(&row(&[77; 9]), 4.0).values, [77; 9]);
         let edge = [[0; 8], [255; 8]].concat();
         let soft = gaussian_blur(&row(&edge), 1.5).values;
-        assert!(soft.is_sorted() && soft[7] > 30 && soft[8] < 225, "{soft:?}");
+        assert!(
+            soft.is_sorted() && soft[7] > 30 && soft[8] < 225,
+            "{soft:?}"
+        );
         assert_eq!((soft[0], soft[15]), (0, 255));
         assert_eq!(gaussian_blur(&row(&edge), 0.0).values, edge);
     }

@@ -166,7 +166,8 @@ mod tests {
         let bytes = written(&clear.into(), ImageFormat::Png);
         let read = read_rgb("init_image", &bytes).expect("readable");
         assert_eq!(read.as_raw(), &[9, 8, 7, 9, 8, 7]);
-        let deep = ::image::ImageBuffer::from_pixel(1, 1, ::image::Rgb([0x12ff_u16, 0xff80, 0x0080]));
+        let deep =
+            ::image::ImageBuffer::from_pixel(1, 1, ::image::Rgb([0x12ff_u16, 0xff80, 0x0080]));
         let bytes = written(&DynamicImage::ImageRgb16(deep), ImageFormat::Png);
         let read = read_rgb("init_image", &bytes).expect("readable");
         assert_eq!(read.as_raw(), &[0x12, 0xff, 0]);
@@ -186,7 +187,11 @@ mod tests {
                 assert!(error.starts_with("init_image: "), "{error}");
             }
         }
-        for foreign in [&b"hello, world"[..], b"GIF89a\x01\x00\x01\x00", b"BM0000000000"] {
+        for foreign in [
+            &b"hello, world"[..],
+            b"GIF89a\x01\x00\x01\x00",
+            b"BM0000000000",
+        ] {
             let error = read_rgb("mask", foreign).expect_err("no image").to_string();
             assert!(error.contains("PNG, JPEG or WebP"), "{error}");
         }
@@ -200,7 +205,9 @@ mod tests {
         bytes[20..24].copy_from_slice(&30_000u32.to_be_bytes());
         let crc = crc32(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&crc.to_be_bytes());
-        let error = read_rgb("init_image", &bytes).expect_err("huge").to_string();
+        let error = read_rgb("init_image", &bytes)
+            .expect_err("huge")
+            .to_string();
         assert!(error.contains("64 million pixels"), "{error}");
     }
 

@@ -121,8 +121,8 @@ impl Pixels {
         rows: (usize, usize),
         filter: Filter,
     ) -> Self {
-        let across = (width != self.width)
-            .then(|| taps(self.width, 0.0, self.width as f64, width, filter));
+        let across =
+            (width != self.width).then(|| taps(self.width, 0.0, self.width as f64, width, filter));
         let down = (height != self.height || rows != (0, self.height))
             .then(|| taps(self.height, rows.0 as f64, rows.1 as f64, height, filter));
         match (across, down) {

@@ -60,9 +60,9 @@ pub(super) fn stages<'a>(
 
     // 2. The refiner: from the hand-off, or from the base's finished latents noised again.
     if let Some(refine) = request.refine {
-        let expert = pipeline.refiner_expert().ok_or_else(|| {
-            EngineError::invalid("refiner", "is asked for, but none is loaded")
-        })?;
+        let expert = pipeline
+            .refiner_expert()
+            .ok_or_else(|| EngineError::invalid("refiner", "is asked for, but none is loaded"))?;
         let mut refiner = stage(expert, request)?;
         match refine {
             Refine::Ensemble { denoising_split } => {
@@ -89,7 +89,9 @@ pub(super) fn stages<'a>(
 
 /// A stage of all steps, from noise.
 fn stage<'a>(expert: Expert<'a>, request: &GenerateRequest) -> Result<Stage<'a>, EngineError> {
-    let config = expert.folder.scheduler_named(request.scheduler.as_deref())?;
+    let config = expert
+        .folder
+        .scheduler_named(request.scheduler.as_deref())?;
     let scheduler = config.schedule(request.num_inference_steps as usize)?;
     let count = scheduler.timesteps().len();
     Ok(Stage {

@@ -98,10 +98,7 @@ impl Found {
     ///
     /// # Errors
     /// [`EngineError::Model`] naming the file at fault and the cause.
-    pub fn load(
-        self,
-        on_component: &mut dyn FnMut(&str, usize),
-    ) -> Result<Refiner, EngineError> {
+    pub fn load(self, on_component: &mut dyn FnMut(&str, usize)) -> Result<Refiner, EngineError> {
         let folder = self.folder;
         let mut files = self.files.into_iter().enumerate();
         let mut next = || {
@@ -123,7 +120,9 @@ impl Found {
             Unet::load(weights, &folder.unet)
         })?;
         let vae = next()
-            .map(|files| load_component(files, "", |weights| VaeDecoder::load(weights, &folder.vae)))
+            .map(|files| {
+                load_component(files, "", |weights| VaeDecoder::load(weights, &folder.vae))
+            })
             .transpose()?;
         let zeros = folder.force_zeros_for_empty_prompt;
         Ok(Refiner {

@@ -143,7 +143,10 @@ impl VaeEncoder {
         side: Option<usize>,
         generator: &mut TorchGenerator,
     ) -> Result<Vec<f32>> {
-        let moments = self.encode_in_tiles(pixels, side)?.flatten_all()?.to_vec1::<f32>()?;
+        let moments = self
+            .encode_in_tiles(pixels, side)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         let (means, log_variances) = moments.split_at(moments.len() / 2);
         let noise = generator.randn(means.len());
         Ok(means

@@ -186,7 +186,12 @@ fn unet(name: &str, pipeline: &Pipeline, numbers: &Numbers) {
     let run = |embeds: &Tensor, pooled: &Tensor, sample: &Tensor| {
         let unet = pipeline.unet();
         let conditioning = unet
-            .condition(embeds, pooled, &vec![time_ids.clone(); embeds.dims()[0]], 7.5)
+            .condition(
+                embeds,
+                pooled,
+                &vec![time_ids.clone(); embeds.dims()[0]],
+                7.5,
+            )
             .expect("conditioning");
         unet.forward(sample, 33.0, &conditioning)
             .expect("a forward pass")

@@ -134,7 +134,9 @@ fn check_all(beginnings: &[&str]) {
         .iter()
         .filter(|case| {
             let name = case["name"].as_str().expect("a name");
-            beginnings.iter().any(|beginning| name.starts_with(beginning))
+            beginnings
+                .iter()
+                .any(|beginning| name.starts_with(beginning))
         })
         .filter_map(|case| check(case).err())
         .collect();
@@ -192,9 +194,8 @@ fn nothing_recorded_is_left_out() {
 /// The recorded pictures differ where they should: the comparison can fail.
 #[test]
 fn pictures_tell_requests_apart() {
-    let gap = |one: &str, other: &str| {
-        difference(&picture("images", one), &picture("images", other)).0
-    };
+    let gap =
+        |one: &str, other: &str| difference(&picture("images", one), &picture("images", other)).0;
     for (one, other) in [
         ("img-refiner", "img-0.6"),
         ("ensemble-0.8", "ensemble-0.8-negative"),
@@ -339,19 +340,49 @@ fn what_cannot_be_run_names_its_field() {
         })
     };
     let black = GrayImage::new(64, 64);
-    refused(&base, &input(0.5, mask(black.clone(), 0.0, Some(4))), "mask");
-    refused(&base, &input(0.5, mask(grey("wide-mask"), 0.0, Some(4))), "mask");
-    refused(&base, &input(0.5, mask(black.clone(), f32::NAN, None)), "mask_blur");
-    refused(&base, &input(0.5, mask(GrayImage::new(0, 0), 0.0, None)), "mask");
+    refused(
+        &base,
+        &input(0.5, mask(black.clone(), 0.0, Some(4))),
+        "mask",
+    );
+    refused(
+        &base,
+        &input(0.5, mask(grey("wide-mask"), 0.0, Some(4))),
+        "mask",
+    );
+    refused(
+        &base,
+        &input(0.5, mask(black.clone(), f32::NAN, None)),
+        "mask_blur",
+    );
+    refused(
+        &base,
+        &input(0.5, mask(GrayImage::new(0, 0), 0.0, None)),
+        "mask",
+    );
     for (change, field) in [
-        (GenerateRequest { guidance_rescale: 1.5, ..plain.clone() }, "guidance_rescale"),
-        (GenerateRequest { aesthetic_score: f64::NAN, ..plain.clone() }, "aesthetic_score"),
+        (
+            GenerateRequest {
+                guidance_rescale: 1.5,
+                ..plain.clone()
+            },
+            "guidance_rescale",
+        ),
+        (
+            GenerateRequest {
+                aesthetic_score: f64::NAN,
+                ..plain.clone()
+            },
+            "aesthetic_score",
+        ),
     ] {
         refused(&base, &change, field);
     }
     // A black mask over the whole image is allowed: it keeps everything.
-    base.generate(&input(0.5, mask(black, 0.0, None)), &mut |_| Control::Continue)
-        .expect("a generation");
+    base.generate(&input(0.5, mask(black, 0.0, None)), &mut |_| {
+        Control::Continue
+    })
+    .expect("a generation");
 }
 
 #[test]
