@@ -8,6 +8,7 @@ use super::generate::Observer;
 use super::plan::Stage;
 use super::{Expert, LatentToRgb, Phase, PromptEmbeds, PromptOptions};
 use crate::image::all_finite;
+use crate::nn::text_adapters_key;
 use crate::rng::TorchGenerator;
 use crate::unet::Conditioning;
 use crate::{EngineError, GenerateRequest};
@@ -50,7 +51,7 @@ pub(super) fn conditioning(
     let options = PromptOptions {
         syntax: request.prompt_syntax,
         clip_skip: request.clip_skip as usize,
-        lora_key: 0,
+        lora_key: text_adapters_key(),
     };
     let encoders = expert.text_encoders;
     let prompts = encoders.encode(&request.prompt, negative_prompt, &options)?;

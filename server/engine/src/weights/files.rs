@@ -317,13 +317,13 @@ impl WeightFiles {
                     name == other_name
                         && tensor.dtype == other_tensor.dtype
                         && tensor.shape == other_tensor.shape
-                        && self.bytes(tensor) == other.bytes(other_tensor)
+                        && self.bytes_of(tensor) == other.bytes_of(other_tensor)
                 },
             )
     }
 
-    fn bytes(&self, tensor: &StoredTensor) -> &[u8] {
-        &self.files[tensor.file].map[tensor.start..tensor.end]
+    fn bytes_of(&self, tensor: &StoredTensor) -> &[u8] {
+        &self.files[tensor.file].bytes()[tensor.start..tensor.end]
     }
 
     /// Counts what the headers list.

@@ -52,7 +52,7 @@ fn unet_output(pipeline: &Pipeline, loras: &[LoraChoice], numbers: &Numbers) -> 
     with_adapters(adapters, || {
         let unet = pipeline.unet();
         let conditioning = unet
-            .condition(&embeds, &pooled, time_ids, 1.0)
+            .condition(&embeds, &pooled, &[time_ids.to_vec()], 1.0)
             .expect("conditioning");
         unet.forward(&row(numbers, "sample"), timestep, &conditioning)
             .expect("a forward pass")
