@@ -45,12 +45,6 @@ pub struct Extras {
     /// The LoRAs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraUse>,
-    /// Layers of the text encoders that were left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_skip: Option<u32>,
-    /// How prompts were read, where that was said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompt_syntax: Option<String>,
     /// Whether the VAE worked in tiles, where that was said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vae_tiling: Option<String>,
@@ -95,11 +89,6 @@ impl Extras {
             add("Inpaint area", Some("Only masked".into()));
             add("Masked area padding", Some(padding.to_string()));
         }
-        // There, 1 stands for leaving nothing out.
-        add(
-            "Clip skip",
-            self.clip_skip.map(|skip| (skip + 1).to_string()),
-        );
         add("CFG Rescale", number(self.guidance_rescale));
         add("VAE", self.vae.clone());
         add("Refiner", self.refiner.clone());

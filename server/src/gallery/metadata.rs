@@ -154,6 +154,10 @@ pub fn parameters(settings: &Settings, facts: &Facts) -> String {
         ("Size", format!("{}x{}", settings.width, settings.height)),
         ("Model", settings.model.clone()),
     ];
+    if settings.clip_skip > 0 {
+        // There, 1 stands for leaving nothing out.
+        entries.push(("Clip skip", (settings.clip_skip + 1).to_string()));
+    }
     entries.extend(facts.extras.parameters());
     entries.push(("RNG", "CPU".into()));
     entries.push(("Version", format!("Atelier {}", facts.version)));
@@ -314,14 +318,13 @@ mod tests {
                 only_masked_padding: Some(32),
                 refiner: Some("sdxl-refiner".into()),
                 denoising_split: Some(0.8),
-                clip_skip: Some(1),
                 ..Extras::default()
             },
             ..facts()
         };
         let line = parameters(&settings(), &facts);
         let said = "Denoising strength: 0.75, Mask blur: 4, Inpaint area: Only masked, \
-                    Masked area padding: 32, Clip skip: 2, Refiner: sdxl-refiner, \
+                    Masked area padding: 32, Refiner: sdxl-refiner, \
                     Refiner switch at: 0.8, RNG: CPU";
         assert!(line.contains(said), "{line}");
         let bytes = write_png(&image(), &settings(), &facts).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atelier_engine::image::{read_grey, read_rgb};
-use atelier_engine::{GenerateRequest, InputImage, Mask, PromptSyntax, Refine, VaeTiling};
+use atelier_engine::{GenerateRequest, InputImage, Mask, Refine, VaeTiling};
 use image::{GrayImage, RgbImage};
 
 use super::Failure;
@@ -154,8 +154,6 @@ impl Inputs {
                 .unwrap_or(defaults.negative_aesthetic_score),
             guidance_rescale: args.guidance_rescale.unwrap_or(0.0),
             loras: args.loras.iter().map(|lora| lora.0.clone()).collect(),
-            clip_skip: args.clip_skip.unwrap_or(0),
-            prompt_syntax: args.prompt_syntax.into(),
             vae_tiling: args.vae_tiling.into(),
             ..request
         }
@@ -169,7 +167,6 @@ impl Inputs {
             Some(Refine::ImageToImage { strength }) => (None, Some(strength)),
             None => (None, None),
         };
-        let syntax = PromptSyntax::from(args.prompt_syntax);
         let tiling = VaeTiling::from(args.vae_tiling);
         Extras {
             init_image: files.next(),
@@ -192,9 +189,6 @@ impl Inputs {
                     weight: lora.0.weight,
                 })
                 .collect(),
-            clip_skip: args.clip_skip,
-            prompt_syntax: (syntax != PromptSyntax::Auto)
-                .then(|| format!("{syntax:?}").to_lowercase()),
             vae_tiling: (tiling != VaeTiling::Auto).then(|| format!("{tiling:?}").to_lowercase()),
         }
     }

@@ -6,7 +6,8 @@ use candle_core::{Device, Tensor};
 
 use super::generate::Observer;
 use super::plan::Stage;
-use super::{Expert, LatentToRgb, Phase, PromptEmbeds, PromptOptions};
+use super::preview::Previewer;
+use super::{Expert, Phase, PromptEmbeds, PromptOptions};
 use crate::image::all_finite;
 use crate::nn::text_adapters_key;
 use crate::rng::TorchGenerator;
@@ -94,7 +95,7 @@ pub(super) struct Denoiser<'a, 'b> {
     /// Channels, rows and columns of the latents.
     pub shape: (usize, usize, usize),
     pub request: &'a GenerateRequest,
-    pub previews: Option<&'a LatentToRgb>,
+    pub previewer: Option<&'a mut Previewer<'b>>,
 }
 
 impl Denoiser<'_, '_> {
@@ -122,10 +123,11 @@ impl Denoiser<'_, '_> {
                     phase: Phase::Denoising,
                 });
             }
-            step_s.push(started.elapsed().as_secs_f64());
-            let preview = self.previews.map(|map| {
+            let took = started.elapsed();
+            step_s.push(took.as_secs_f64());
+            let preview = self.previewer.as_mut().and_then(|previewer| {
                 let clean = self.stage.scheduler.predicted_original();
-                map.preview(clean.unwrap_or(&latents), rows, columns)
+                previewer.after_step(took, clean.unwrap_or(&latents), rows, columns)
             });
             observer.step(preview.as_ref())?;
         }

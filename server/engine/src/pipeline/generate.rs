@@ -10,6 +10,7 @@ use ::image::RgbImage;
 use super::denoise::{Denoiser, Painting, conditioning, tensor};
 use super::image_to_image::Source;
 use super::plan::{Stage, Start, stages};
+use super::preview::Previewer;
 use super::{Control, Generation, Phase, Pipeline, Progress, Timings};
 use crate::image::to_rgb;
 use crate::model::ModelKind;
@@ -103,6 +104,12 @@ pub(super) fn generate(
         height / factor,
         width / factor,
     );
+    let mut previewer = if request.previews {
+        let map = pipeline.latent_to_rgb()?;
+        Some(Previewer::new(map, pipeline.tiny_decoder()))
+    } else {
+        None
+    };
     let mut latents: Option<Vec<f32>> = None;
     for (stage, conditioning) in stages.iter_mut().zip(&conditionings) {
         let encoding = Instant::now();
@@ -122,10 +129,7 @@ pub(super) fn generate(
             painting,
             shape,
             request,
-            previews: request
-                .previews
-                .then(|| pipeline.latent_to_rgb())
-                .transpose()?,
+            previewer: previewer.as_mut(),
         };
         let step_s = &mut timings.step_s;
         latents = Some(denoiser.run(start, &mut generator, &mut observer, step_s)?);
