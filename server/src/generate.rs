@@ -99,6 +99,7 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
         threads: args.threads.map(usize::from),
         refiner: args.refiner.clone(),
         vae: args.vae.clone(),
+        unet: args.unet.clone(),
     };
     let pipeline = Pipeline::load(&model.folder, &options, &mut |event| bar.loading(event))
         .inspect_err(|_| bar.clear())

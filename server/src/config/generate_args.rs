@@ -68,6 +68,9 @@ pub struct GenerateArgs {
     /// A VAE in place of the model's own: its folder or file.
     #[arg(long, value_name = "PATH")]
     pub vae: Option<PathBuf>,
+    /// A UNet in place of the model's own: its folder or file.
+    #[arg(long, value_name = "PATH")]
+    pub unet: Option<PathBuf>,
     /// A LoRA file and how much of it is applied (1 if left out); repeatable.
     #[arg(long = "lora", value_name = "FILE[:WEIGHT]")]
     pub loras: Vec<LoraArg>,
