@@ -68,8 +68,8 @@ def converted_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return out
 
 
-def write_whole(tensors: dict[str, torch.Tensor]) -> None:
-    writer = GGUFWriter(FOLDER / "whole.gguf", "sdxl")
+def write_whole(tensors: dict[str, torch.Tensor], path=FOLDER / "whole.gguf") -> None:
+    writer = GGUFWriter(path, "sdxl")
     for name, tensor in converted_names(tensors).items():
         values = np.ascontiguousarray(tensor.numpy())
         writer.add_tensor(name, values if values.ndim < 2 else values.astype(np.float16))

@@ -4,6 +4,8 @@ tests/parity/single_file.rs.
 
     python record_single_file.py                 # rewrites fixtures/single_file/
     python record_single_file.py FOLDER FILE     # converts one folder, for comparisons
+    python record_single_file.py --derived DIR   # a small model of SDXL's proportions, as a folder
+                                                 # and as files without configs, for one comparison
 
 The mapping is made here from the layout of latent diffusion's code (a flat list of input blocks, a
 middle, a flat list of output blocks; OpenCLIP's fused attention) and checked against diffusers: its
@@ -219,7 +221,48 @@ def stock(kind: str) -> list[str]:
     return [f"{name} {'x'.join(map(str, tensor.shape))}" for name, tensor in sorted(tensors.items())]
 
 
+def derived(folder: Path) -> None:
+    """Folder and files of a model whose architecture can be read off its shapes."""
+    import parity_models as models
+    from record_gguf import write_whole
+    from record_parity import real_merges
+
+    (folder / "files").mkdir(parents=True, exist_ok=True)
+    for name, unet in {
+        "base": {},
+        "uneven": dict(transformer_layers_per_block=(1, (1, 2), (2, 1)), reverse_transformer_layers_per_block=((1, 2, 1), (2, 1, 1), 1)),
+        "four-levels": dict(
+            block_out_channels=(64, 64, 128, 128), attention_head_dim=(1, 1, 2, 2), transformer_layers_per_block=2, layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        ),
+    }.items():
+        recipe = dict(
+            seed=9,
+            text=dict(hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=1, projection_dim=64),
+            text_2=dict(hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=2, projection_dim=96),
+            unet=dict(
+                sample_size=128, block_out_channels=(64, 128, 192), layers_per_block=2, transformer_layers_per_block=(1, 1, 2),
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+                attention_head_dim=(1, 2, 3), use_linear_projection=True, addition_time_embed_dim=16,
+            ) | unet,
+            vae=dict(
+                block_out_channels=(32, 32, 64, 64), down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+                layers_per_block=2, latent_channels=4, norm_num_groups=32, sample_size=1024, scaling_factor=0.13025,
+            ),
+            scheduler=models.SDXL_SCHEDULER,
+        )
+        pipe = models.build_pipeline(folder / "scratch" / name, merges=real_merges(), **recipe)
+        pipe.save_pretrained(folder / name)
+        tensors = convert(pipeline_table(pipe), states(pipe))
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "files" / f"{name}.safetensors")
+        write_whole({k: v.half().float() if v.ndim > 1 else v for k, v in tensors.items()}, folder / "files" / f"{name}.gguf")
+
+
 def main() -> None:
+    if len(sys.argv) == 3 and sys.argv[1] == "--derived":
+        return derived(Path(sys.argv[2]))
     if len(sys.argv) == 3:
         pipe = load(Path(sys.argv[1]))
         tensors = convert(pipeline_table(pipe), states(pipe))

@@ -41,6 +41,9 @@ pub struct Factors<'a> {
     pub scale: f64,
 }
 
+/// The layer that factors belong to (its part, and its path with underscores), and the factors.
+pub type PlacedFactors<'a> = (&'a (Part, String), Factors<'a>);
+
 /// What a person should know about a LoRA before using it; read from the header alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraDescription {
@@ -162,7 +165,7 @@ impl LoraFile {
     ///
     /// # Errors
     /// [`EngineError::Model`] naming the layer whose factors are missing or do not fit.
-    pub fn factors(&self) -> Result<Vec<(&(Part, String), Factors<'_>)>, EngineError> {
+    pub fn factors(&self) -> Result<Vec<PlacedFactors<'_>>, EngineError> {
         self.layers
             .iter()
             .map(|(place, layer)| Ok((place, self.factors_of(place, layer)?)))

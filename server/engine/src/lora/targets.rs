@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::file::{Factors, LoraFile, base};
+use super::file::{Factors, LoraFile, PlacedFactors, base};
 use super::keys::Part;
 use super::listed;
 use crate::EngineError;
@@ -112,7 +112,7 @@ impl LoraTargets {
     fn misfit(
         &self,
         file: &LoraFile,
-        factors: &[(&(Part, String), Factors<'_>)],
+        factors: &[PlacedFactors<'_>],
         homeless: &[String],
         misshapen: &[String],
     ) -> EngineError {
@@ -146,11 +146,7 @@ impl LoraTargets {
 
     /// The model that a LoRA was made for, where it is evidently not this one: by the width of the
     /// text that its cross attention reads, or by its own words.
-    fn made_for(
-        &self,
-        factors: &[(&(Part, String), Factors<'_>)],
-        files: &WeightFiles,
-    ) -> Option<String> {
+    fn made_for(&self, factors: &[PlacedFactors<'_>], files: &WeightFiles) -> Option<String> {
         let width = factors.iter().find_map(|((part, layer), factors)| {
             let reads_text = layer.ends_with("attn2_to_k") || layer.ends_with("attn2_to_v");
             (*part == Part::Unet && reads_text).then(|| factors.down.1.shape.get(1).copied())?

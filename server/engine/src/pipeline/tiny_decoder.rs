@@ -25,7 +25,7 @@ pub struct TinyDecoder {
 enum Layer {
     Conv(Conv2d),
     Activation(Activation),
-    Block([Conv2d; 3], Activation),
+    Block(Box<[Conv2d; 3]>, Activation),
     Upsample(usize),
 }
 
@@ -121,7 +121,7 @@ impl TinyDecoder {
                 let block = root.at(first + layers.len()).at("conv");
                 let conv = |at: usize| Conv2d::load(&block.at(at), channels, channels, 3);
                 layers.push(Layer::Block(
-                    [conv(0)?, conv(2)?, conv(4)?],
+                    Box::new([conv(0)?, conv(2)?, conv(4)?]),
                     shape.activation,
                 ));
             }
@@ -155,7 +155,8 @@ impl TinyDecoder {
             hidden = match layer {
                 Layer::Conv(conv) => conv.forward(&hidden)?,
                 Layer::Activation(activation) => activation.forward(&hidden)?,
-                Layer::Block([first, second, third], activation) => {
+                Layer::Block(convolutions, activation) => {
+                    let [first, second, third] = &**convolutions;
                     let inner = activation.forward(&first.forward(&hidden)?)?;
                     let inner = activation.forward(&second.forward(&inner)?)?;
                     (third.forward(&inner)? + hidden)?.relu()?

@@ -43,7 +43,7 @@ impl StoredTensor {
     pub fn third(&self, at: usize) -> Option<Self> {
         let rows = *self.shape.first()?;
         let length = self.end - self.start;
-        if at > 2 || rows % 3 != 0 || length % 3 != 0 {
+        if at > 2 || !rows.is_multiple_of(3) || !length.is_multiple_of(3) {
             return None;
         }
         let mut shape = self.shape.clone();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixtures::{copy_folder, fixture, json, load, model};
-use crate::images::{generate, request};
+use crate::images::{difference, generate, request};
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -146,6 +146,26 @@ fn the_picture_is_the_folders() {
     fs::copy(&path, &beside).expect("copied");
     let of_file = load(&beside);
     assert_eq!(generate(&of_file, &request(&case(), &of_file)), want);
+}
+
+/// Files whose configs are read off their shapes give their folders' pictures: those that
+/// `record_single_file.py --derived` wrote into the folder that `ATELIER_DERIVED_MODELS` names.
+#[test]
+#[ignore = "needs a folder of models"]
+fn derived_configs_give_the_folders_picture() {
+    let folder = std::env::var_os("ATELIER_DERIVED_MODELS").expect("it names a folder");
+    let folder = Path::new(&folder);
+    for name in ["base", "uneven", "four-levels"] {
+        let of_folder = load(&folder.join(name));
+        let wanted = request(&case(), &of_folder);
+        let want = generate(&of_folder, &wanted);
+        for (end, most) in [("safetensors", 0.0), ("gguf", 1.0)] {
+            let of_file = load(&folder.join("files").join(format!("{name}.{end}")));
+            let (mean, max) = difference(&generate(&of_file, &wanted), &want);
+            println!("{name}.{end}: mean {mean:.4}, max {max}");
+            assert!(mean <= most, "{name}.{end}: {mean}");
+        }
+    }
 }
 
 #[test]
