@@ -217,12 +217,17 @@ fn SchedulerField(
 ) -> impl IntoView {
     let options = move || {
         model.get().map(|model| {
-            model
-                .schedulers
+            // Read once: choosing must not rebuild the list under the person who chooses.
+            let asked = draft.form.with_untracked(|form| form.scheduler.clone());
+            let mut names = model.schedulers;
+            // A remembered request may spell a name that the list has otherwise.
+            if !asked.is_empty() && !names.contains(&asked) {
+                names.push(asked.clone());
+            }
+            names
                 .into_iter()
                 .map(|name| {
-                    // Read once: choosing must not rebuild the list under the person who chooses.
-                    let chosen = draft.form.with_untracked(|form| form.scheduler == name);
+                    let chosen = name == asked;
                     view! { <option value=name.clone() selected=chosen>{name.clone()}</option> }
                 })
                 .collect_view()

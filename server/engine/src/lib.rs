@@ -58,3 +58,4 @@ pub use pipeline::{
 
 pub use probe::{ComputeDtype, OpCheck, check_device_ops};
 pub use request::{GenerateRequest, InputImage, LoraChoice, Mask, PromptSyntax, Refine, VaeTiling};
+pub use schedulers::{Defaults, few_step_defaults};

@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::EngineError;
 use crate::config::Config;
-use crate::schedulers::{self, SchedulerConfig, SchedulerKind};
+use crate::schedulers::{
+    self, Defaults, NamedScheduler, SchedulerConfig, TimestepSpacing, few_step_defaults,
+};
 use crate::source::{ModelSource, Replacements};
 use crate::text_encoder::TextEncoderConfig;
 use crate::tokenizer::ClipTokenizer;
 use crate::unet::UnetConfig;
 use crate::vae::VaeConfig;
 use crate::weights::WeightFiles;
+use crate::{EngineError, GenerateRequest};
 
 /// What a folder holds, read from its configs and the headers of its weight files.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,10 +33,13 @@ pub struct ModelDescription {
     /// How the weights are stored: `f32`, `f16`, `bf16`, or several joined by `+`; `unknown` where
     /// the weight files are not at hand.
     pub stored_dtype: String,
-    /// The folder's own scheduler, by its diffusers class name without `Scheduler`.
+    /// The scheduler that is used where a request names none, by a name that a request may give.
     pub scheduler: String,
-    /// Every scheduler that a request may name.
+    /// Schedulers that a request may name, as people know them ("DPM++ 2M Karras"). diffusers' class
+    /// names are understood, too.
     pub schedulers: Vec<String>,
+    /// What suits the model where a request says nothing.
+    pub defaults: Defaults,
     /// Tokens of a prompt that the model sees, begin and end included (77 for SDXL).
     pub max_prompt_tokens: u32,
 }
@@ -83,8 +88,10 @@ pub struct ModelFolder {
     pub unet: UnetConfig,
     pub vae: VaeConfig,
     pub scheduler: SchedulerConfig,
-    /// The same settings read as every kind of scheduler, or why they cannot be.
-    schedulers: Vec<(SchedulerKind, Result<SchedulerConfig, EngineError>)>,
+    /// What suits the model, told from its name and configs.
+    pub defaults: Defaults,
+    /// `scheduler_config.json`, to be read anew as the scheduler that a request names.
+    scheduler_config: SchedulerFile,
 }
 
 /// A text encoder with its tokenizer.
@@ -114,6 +121,9 @@ impl ModelFolder {
     /// # Errors
     /// As [`ModelFolder::read`].
     pub fn read_with(path: &Path, replacements: Replacements<'_>) -> Result<Self, EngineError> {
+        let name = replacements.unet.map(model_name);
+        let name = name.filter(|name| few_step_defaults(name).is_some());
+        let name = name.unwrap_or_else(|| model_name(path));
         let source = ModelSource::open(path, replacements)?;
         let index = source.config("model_index.json")?;
         check_pipeline_class(&index)?;
@@ -156,19 +166,20 @@ impl ModelFolder {
             // As in diffusers, the index decides which class reads the config.
             scheduler_config.set("_class_name", Value::String(class));
         }
+        let scheduler = SchedulerConfig::read(&scheduler_config)?;
+        let unet = UnetConfig::read(&source.config("unet/config.json")?)?;
+        let defaults = Defaults::of_model(&name, &scheduler, unet.time_cond_proj_dim.is_some());
         let mut folder = Self {
             path: path.to_path_buf(),
             kind: ModelKind::Base,
             takes_aesthetic_score: false,
             force_zeros_for_empty_prompt: index.flag("force_zeros_for_empty_prompt", true)?,
             text_encoders,
-            unet: UnetConfig::read(&source.config("unet/config.json")?)?,
+            unet,
             vae: VaeConfig::read(&source.config("vae/config.json")?)?,
-            scheduler: SchedulerConfig::read(&scheduler_config)?,
-            schedulers: SchedulerKind::ALL
-                .iter()
-                .map(|&kind| (kind, SchedulerConfig::read_as(&scheduler_config, kind)))
-                .collect(),
+            scheduler,
+            defaults,
+            scheduler_config: SchedulerFile::new(&scheduler_config),
             source,
         };
         folder.takes_aesthetic_score = folder.check_widths()?;
@@ -182,23 +193,68 @@ impl ModelFolder {
         Ok(folder)
     }
 
-    /// The folder's scheduler, or the one that a request names with the folder's settings.
+    /// The scheduler of a request: the one it names, with the folder's settings, or else that of
+    /// its LoRAs or of the model. What a few-step LoRA or model was distilled with holds for any.
     ///
     /// # Errors
     /// [`EngineError::InvalidRequest`] if the settings do not fit that scheduler.
-    pub fn scheduler_named(&self, name: Option<&str>) -> Result<&SchedulerConfig, EngineError> {
-        let Some(name) = name else {
-            return Ok(&self.scheduler);
+    pub fn scheduler_for(&self, request: &GenerateRequest) -> Result<SchedulerConfig, EngineError> {
+        let of_lora = request
+            .loras
+            .iter()
+            .filter(|lora| lora.weight != 0.0)
+            .find_map(|lora| few_step_defaults(&file_name(&lora.path)));
+        let defaults = of_lora.as_ref().unwrap_or(&self.defaults);
+        self.scheduler_with(request.scheduler.as_deref(), defaults)
+    }
+
+    /// As [`ModelFolder::scheduler_for`], for a request without LoRAs.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scheduler_named(&self, name: Option<&str>) -> Result<SchedulerConfig, EngineError> {
+        self.scheduler_with(name, &self.defaults)
+    }
+
+    fn scheduler_with(
+        &self,
+        name: Option<&str>,
+        defaults: &Defaults,
+    ) -> Result<SchedulerConfig, EngineError> {
+        let mut config = self.scheduler_config.parse()?;
+        let name = name.or(defaults.scheduler.as_deref());
+        let kind = match name {
+            Some(name) => {
+                let named = find_scheduler(name)?;
+                for (key, value) in named.overrides {
+                    config.set(key, value);
+                }
+                named.kind
+            }
+            None => self.scheduler.kind,
         };
-        let kind = find_scheduler(name)?;
-        match self.schedulers.iter().find(|(known, _)| *known == kind) {
-            Some((_, Ok(config))) => Ok(config),
-            Some((_, Err(error))) => Err(EngineError::invalid(
-                "scheduler",
-                format!("`{name}` cannot be used with this model: {error}"),
-            )),
-            None => Ok(&self.scheduler),
+        if let Some(spacing) = defaults.timestep_spacing {
+            let text = match spacing {
+                TimestepSpacing::Linspace => "linspace",
+                TimestepSpacing::Leading => "leading",
+                TimestepSpacing::Trailing => "trailing",
+            };
+            config.set("timestep_spacing", Value::from(text));
         }
+        let mut read = SchedulerConfig::read_as(&config, kind).map_err(|error| match name {
+            Some(name) => EngineError::invalid(
+                "scheduler",
+                format!(
+                    "`{}` cannot be used with this model: {error}",
+                    name.escape_debug()
+                ),
+            ),
+            None => error,
+        })?;
+        if let Some(prediction) = defaults.prediction_type {
+            read.prediction_type = prediction;
+        }
+        Ok(read)
     }
 
     /// Checks that the components fit each other. Answers whether the UNet takes an aesthetic score.
@@ -314,8 +370,8 @@ impl ModelFolder {
         let pixels = |latents: usize| u32::try_from(latents * factor).unwrap_or(u32::MAX);
         Ok(ModelDescription {
             kind: self.kind.name().to_string(),
-            default_width: pixels(width),
-            default_height: pixels(height),
+            default_width: self.defaults.side.unwrap_or_else(|| pixels(width)),
+            default_height: self.defaults.side.unwrap_or_else(|| pixels(height)),
             // diffusers asks for multiples of 8 whatever the VAE; a VAE with a larger factor
             // would give another size than asked for.
             size_multiple: pixels(1).max(8),
@@ -325,8 +381,9 @@ impl ModelFolder {
             } else {
                 dtypes.join("+")
             },
-            scheduler: self.scheduler.kind.name().to_string(),
+            scheduler: self.scheduler_named(None)?.name(),
             schedulers: schedulers::names(),
+            defaults: self.defaults.clone(),
             max_prompt_tokens: self
                 .text_encoders
                 .iter()
@@ -396,17 +453,64 @@ fn expect_class(index: &Config, name: &str, classes: &[&str]) -> Result<(), Engi
 ///
 /// # Errors
 /// [`EngineError::InvalidRequest`] listing those that exist.
-pub fn find_scheduler(name: &str) -> Result<SchedulerKind, EngineError> {
-    SchedulerKind::find(name).ok_or_else(|| {
+pub fn find_scheduler(name: &str) -> Result<NamedScheduler, EngineError> {
+    NamedScheduler::find(name).ok_or_else(|| {
         EngineError::invalid(
             "scheduler",
             format!(
-                "`{}` is not known; choose one of {}",
+                "`{}` is not known; choose one of {} (or as EulerDiscrete)",
                 name.escape_debug(),
-                schedulers::names().join(", ")
+                schedulers::samplers()
             ),
         )
     })
+}
+
+/// A config file that can be parsed again and again. ([`Config`] itself cannot be shared between
+/// threads.)
+struct SchedulerFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl SchedulerFile {
+    fn new(config: &Config) -> Self {
+        let values: serde_json::Map<String, Value> = config
+            .entries()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        Self {
+            path: config.path().to_path_buf(),
+            text: Value::Object(values).to_string(),
+        }
+    }
+
+    fn parse(&self) -> Result<Config, EngineError> {
+        Config::parse(&self.path, &self.text)
+    }
+}
+
+/// The last part of a path, as text.
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// What a model is called: its folder's name, or for a snapshot in a Hugging Face cache
+/// (`models--ORG--NAME/snapshots/HASH`) the name of its repository. A link counts by its own name if
+/// that says something.
+fn model_name(path: &Path) -> String {
+    let given = file_name(path);
+    if few_step_defaults(&given).is_some() {
+        return given;
+    }
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let is_snapshot = path.parent().map(file_name).as_deref() == Some("snapshots");
+    if is_snapshot && let Some(repository) = path.ancestors().nth(2) {
+        return file_name(repository);
+    }
+    file_name(&path)
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ pub struct GenerateRequest {
     pub guidance_scale: f64,
     /// Seed of the noise: the same numbers as `torch.Generator("cpu").manual_seed(seed)`.
     pub seed: u64,
-    /// Scheduler to use in place of the folder's own; `None` keeps the folder's.
+    /// Scheduler to use in place of the model's own, by a name of [`crate::schedulers::names`] or of
+    /// a diffusers class; `None` keeps the model's.
     pub scheduler: Option<String>,
     /// Whether [`crate::Progress::preview`] is filled after each step.
     pub previews: bool,
@@ -167,11 +168,13 @@ impl GenerateRequest {
     pub const MAX_SIZE: u32 = 4096;
 
     /// A request with the model's own defaults and an empty prompt: 50 steps and guidance 5.0, as
-    /// diffusers' SDXL pipeline.
+    /// diffusers' SDXL pipeline, or what suits a few-step model.
     pub fn for_model(model: &ModelDescription) -> Self {
         Self {
             width: model.default_width,
             height: model.default_height,
+            num_inference_steps: model.defaults.num_inference_steps,
+            guidance_scale: model.defaults.guidance_scale,
             ..Self::default()
         }
     }
@@ -406,8 +409,9 @@ mod tests {
             size_multiple: 8,
             parameters: None,
             stored_dtype: "f16".into(),
-            scheduler: "EulerDiscrete".into(),
+            scheduler: "Euler".into(),
             schedulers: crate::schedulers::names(),
+            defaults: crate::schedulers::Defaults::default(),
             max_prompt_tokens: 77,
         }
     }
@@ -482,11 +486,13 @@ mod tests {
     }
 
     #[test]
-    fn schedulers_go_by_short_and_by_full_name() {
+    fn schedulers_go_by_all_their_names() {
         for name in [
             "DPMSolverMultistep",
             "DDIMScheduler",
             "EulerAncestralDiscrete",
+            "DPM++ 2M Karras",
+            "k_dpmpp_2m",
         ] {
             let mut request = request();
             request.scheduler = Some(name.into());

@@ -16,7 +16,7 @@ pub const ATELIER: &str = "atelier";
 /// How an image came about, besides what was asked for. Kept with its row and in its file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The scheduler that really ran, by its diffusers class name without `Scheduler`.
+    /// The scheduler that really ran, by a name that a request may give.
     pub scheduler: String,
     /// The device that made it, e.g. `cpu`.
     pub device: String,
@@ -191,32 +191,23 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A1111's names for a scheduler: (sampler, schedule type).
+/// A1111's names for a scheduler: (sampler, schedule type). Names are A1111's already, with the
+/// spacing of sigmas at their end; images of older versions carry diffusers' class names.
 fn sampler_name(scheduler: &str) -> (String, &'static str) {
-    let name = scheduler.to_ascii_lowercase();
-    let schedule = match name.as_str() {
-        name if name.contains("karras") => "Karras",
-        name if name.contains("exponential") => "Exponential",
-        _ => "Automatic",
+    let (name, schedule) = ["Karras", "Exponential", "Beta"]
+        .into_iter()
+        .find_map(|schedule| {
+            let name = scheduler.strip_suffix(schedule)?.strip_suffix(' ')?;
+            Some((name, schedule))
+        })
+        .unwrap_or((scheduler, "Automatic"));
+    let sampler = match name {
+        "EulerDiscrete" => "Euler",
+        "EulerAncestralDiscrete" => "Euler a",
+        "DPMSolverMultistep" => "DPM++ 2M",
+        other => other,
     };
-    let known = [
-        ("eulerancestral", "Euler a"),
-        ("euler_a", "Euler a"),
-        ("euler", "Euler"),
-        ("sde", "DPM++ 2M SDE"),
-        ("dpmsolvermultistep", "DPM++ 2M"),
-        ("dpmpp_2m", "DPM++ 2M"),
-        ("heun", "Heun"),
-        ("ddim", "DDIM"),
-        ("unipc", "UniPC"),
-        ("lms", "LMS"),
-        ("lcm", "LCM"),
-    ];
-    let sampler = known
-        .iter()
-        .find(|(part, _)| name.contains(part))
-        .map_or_else(|| scheduler.to_owned(), |(_, sampler)| (*sampler).into());
-    (sampler, schedule)
+    (sampler.to_owned(), schedule)
 }
 
 /// The colour most of an image is in, as `#rrggbb`: the mean of the fullest cell of a coarse

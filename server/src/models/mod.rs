@@ -339,6 +339,7 @@ impl About {
 
     fn summary(self, name: &str, description: &ModelDescription) -> ModelSummary {
         let demo = name == demo::NAME;
+        let defaults = &description.defaults;
         let strings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
         ModelSummary {
             name: name.to_owned(),
@@ -352,8 +353,16 @@ impl About {
             }),
             default_width: self.default_width.unwrap_or(description.default_width),
             default_height: self.default_height.unwrap_or(description.default_height),
-            default_steps: self.default_steps.unwrap_or(if demo { 20 } else { 30 }),
-            default_guidance_scale: self.default_guidance_scale.unwrap_or(5.0),
+            default_steps: self.default_steps.unwrap_or(if demo {
+                20
+            } else if defaults.is_few_step() {
+                defaults.num_inference_steps
+            } else {
+                30
+            }),
+            default_guidance_scale: self
+                .default_guidance_scale
+                .unwrap_or(defaults.guidance_scale),
             size_multiple: description.size_multiple,
             max_side: self.max_side.unwrap_or(if demo { 256 } else { 2048 }),
             schedulers: description.schedulers.clone(),
@@ -384,7 +393,7 @@ fn described(description: &ModelDescription) -> String {
         "{}×{}",
         description.default_width, description.default_height
     );
-    match description.parameters {
+    let mut sentence = match description.parameters {
         Some(count) if count >= 100_000_000 => format!(
             "SDXL for {size} images, {:.1} billion weights in {}.",
             count as f64 / 1e9,
@@ -396,5 +405,10 @@ fn described(description: &ModelDescription) -> String {
             description.stored_dtype
         ),
         None => format!("SDXL for {size} images."),
+    };
+    let defaults = &description.defaults;
+    if defaults.is_few_step() {
+        sentence += &format!(" {} ({}).", defaults.why, description.scheduler);
     }
+    sentence
 }

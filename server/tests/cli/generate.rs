@@ -112,7 +112,7 @@ fn an_image_its_metadata_and_the_json_agree() {
         ("device", "cpu"),
         ("dtype", "f32"),
         ("model", "tiny-base"),
-        ("scheduler", "EulerDiscrete"),
+        ("scheduler", "Euler"),
     ] {
         assert_eq!(report[key], value, "{key}");
     }

@@ -62,7 +62,7 @@ fn named_folders_come_first_and_the_first_is_the_default() {
     );
     for model in &summaries {
         assert!(!model.description.is_empty() && !model.example_prompts.is_empty());
-        assert!(model.schedulers.contains(&"EulerDiscrete".to_owned()));
+        assert!(model.schedulers.contains(&"DPM++ 2M Karras".to_owned()));
         assert_eq!(model.default_width % model.size_multiple, 0);
     }
 }

@@ -161,7 +161,7 @@ pub(super) fn generate(
         seed: request.seed,
         device: "cpu".to_string(),
         dtype: "f32".to_string(),
-        scheduler: stages[0].scheduler_name.to_string(),
+        scheduler: stages[0].scheduler_name.clone(),
         timings,
         text_cached,
         notes,

@@ -14,7 +14,7 @@ pub(super) struct Stage<'a> {
     /// Its schedule.
     pub scheduler: Box<dyn Scheduler>,
     /// The schedule's name.
-    pub scheduler_name: &'static str,
+    pub scheduler_name: String,
     /// Which of the schedule's steps are run; may be empty where a hand-off leaves nothing.
     pub steps: Range<usize>,
     /// What the latents are when it begins.
@@ -89,15 +89,13 @@ pub(super) fn stages<'a>(
 
 /// A stage of all steps, from noise.
 fn stage<'a>(expert: Expert<'a>, request: &GenerateRequest) -> Result<Stage<'a>, EngineError> {
-    let config = expert
-        .folder
-        .scheduler_named(request.scheduler.as_deref())?;
+    let config = expert.folder.scheduler_for(request)?;
     let scheduler = config.schedule(request.num_inference_steps as usize)?;
     let count = scheduler.timesteps().len();
     Ok(Stage {
         expert,
         scheduler,
-        scheduler_name: config.kind.name(),
+        scheduler_name: config.name(),
         num_train_timesteps: config.num_train_timesteps,
         steps: 0..count,
         start: Start::Noise,

@@ -16,9 +16,11 @@ mod dpm_sde;
 mod dpm_singlestep;
 mod dpm_solver;
 mod euler;
+mod few_step;
 mod heun;
 mod kind;
 mod lms;
+mod names;
 mod pndm;
 mod prediction;
 mod read;
@@ -46,9 +48,11 @@ pub use dpm_singlestep::DpmSolverSinglestep;
 pub use dpm_solver::DpmSolverMultistep;
 pub use dpm2::Kdpm2Discrete;
 pub use euler::{EdmEuler, EulerDiscrete};
+pub use few_step::{Defaults, few_step_defaults};
 pub use heun::HeunDiscrete;
 pub use kind::SchedulerKind;
 pub use lms::LmsDiscrete;
+pub use names::{NamedScheduler, names, samplers};
 pub use pndm::Pndm;
 pub use sigmas::NoiseSchedule;
 pub use training::{alphas_cumprod, training_sigmas};
@@ -105,14 +109,6 @@ fn mix(signal: f32, original: &[f32], sigma: f32, noise: &[f32]) -> Vec<f32> {
         .iter()
         .zip(noise)
         .map(|(x, noise)| signal * x + sigma * noise)
-        .collect()
-}
-
-/// Names of all schedulers, as a request may give them.
-pub fn names() -> Vec<String> {
-    SchedulerKind::ALL
-        .iter()
-        .map(|kind| kind.name().to_string())
         .collect()
 }
 

@@ -6,9 +6,11 @@ use std::path::Path;
 use atelier_engine::config::Config;
 use atelier_engine::rng::TorchGenerator;
 use atelier_engine::schedulers::{BrownianTree, SchedulerConfig, SchedulerKind};
-use serde_json::Value;
+use atelier_engine::{Control, GenerateRequest};
+use serde_json::{Value, json as value};
 
-use crate::fixtures::{Numbers, json, relative_error_of};
+use crate::fixtures::{Copy, Numbers, fixture, json, load, relative_error_of};
+use crate::images::{MAX, MEAN, difference};
 
 /// Relative to the largest value of a run: f32, with rounding carried from step to step.
 const TOLERANCE: f32 = 1e-5;
@@ -184,6 +186,125 @@ fn every_scheduler_steps_as_diffusers() {
             seen.contains(&kind.name()),
             "{} is not recorded",
             kind.name()
+        );
+    }
+}
+
+/// Whole pictures by every scheduler, asked for by the name that people know it by. What is
+/// reported as the scheduler's name makes the same picture again.
+#[test]
+fn pictures_by_every_scheduler() {
+    let copy = Copy::of("tiny-base");
+    // DDIM and DDPM would clip latents to ±1, and then differ little.
+    copy.set(
+        "scheduler/scheduler_config.json",
+        &value!({"clip_sample": false}),
+    );
+    let pipeline = load(copy.path());
+    let table = json("schedulers/images.json");
+    let table = table.as_array().expect("a list");
+    assert!(table.len() >= 25);
+    let mut failures = Vec::new();
+    for case in table {
+        let name = case["name"].as_str().expect("a name");
+        let mut request = GenerateRequest {
+            prompt: "a red circle on a blue field".into(),
+            negative_prompt: Some("blurry".into()),
+            width: 48,
+            height: 32,
+            num_inference_steps: u32::try_from(size(&case["steps"])).expect("few"),
+            guidance_scale: 5.0,
+            seed: case["seed"].as_u64().expect("a seed"),
+            scheduler: Some(name.into()),
+            ..GenerateRequest::default()
+        };
+        let made = pipeline
+            .generate(&request, &mut |_| Control::Continue)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(made.scheduler, name);
+        let file = fixture("schedulers").join(case["file"].as_str().expect("a file"));
+        let want = image::open(file).expect("a recorded picture").to_rgb8();
+        let (mean, max) = difference(&made.image, &want);
+        println!("{name:28} mean {mean:.4}/255  max {max}/255");
+        if mean > MEAN || max > MAX {
+            failures.push(format!("{name}: mean {mean:.4}, max {max}"));
+        }
+        // Under diffusers' name it is the same where that name alone says enough.
+        if !name.contains("++") && !name.contains(' ') {
+            request.scheduler = Some(case["kind"].as_str().expect("a kind").into());
+            let again = pipeline.generate(&request, &mut |_| Control::Continue);
+            let again = again.unwrap_or_else(|e| panic!("{name}: {e}"));
+            if name != "PLMS" {
+                assert_eq!(again.image, made.image, "{name}");
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "beyond the bar:\n{}",
+        failures.join("\n")
+    );
+}
+
+/// A model that is called after a few-step distillation runs with what that takes, and a named
+/// scheduler keeps its spacing.
+#[test]
+fn few_step_models_run_as_they_were_distilled() {
+    let parent = tempfile::TempDir::new().expect("a folder");
+    let original = Copy::of("tiny-base");
+    let picture = |folder: &Path, scheduler: Option<&str>| {
+        let pipeline = load(folder);
+        let request = GenerateRequest {
+            prompt: "a red circle".into(),
+            scheduler: scheduler.map(String::from),
+            width: 32,
+            height: 32,
+            ..GenerateRequest::for_model(pipeline.description())
+        };
+        let made = pipeline
+            .generate(&request, &mut |_| Control::Continue)
+            .unwrap_or_else(|e| panic!("{e}"));
+        (pipeline.description().clone(), made)
+    };
+    let named = parent.path().join("my_sdxl_lightning_4step");
+    std::os::unix::fs::symlink(original.path(), &named).expect("a link");
+    // A link to a folder of another name counts by its own.
+    assert!(picture(&named, None).0.defaults.is_few_step());
+    std::fs::remove_file(&named).expect("removed");
+    std::fs::rename(original.path(), &named).expect("renamed");
+    let (description, lightning) = picture(&named, None);
+    assert_eq!(description.defaults.num_inference_steps, 4);
+    assert_eq!(description.defaults.guidance_scale, 0.0);
+    assert!(description.defaults.why.contains("Lightning"));
+    assert_eq!(lightning.scheduler, "Euler");
+    assert_eq!(lightning.timings.step_s.len(), 4);
+    let (_, explicit) = picture(&named, Some("EulerDiscrete"));
+    assert_eq!(explicit.image, lightning.image);
+
+    // The same as an ordinary model whose config says `trailing`.
+    let ordinary = Copy::of("tiny-base");
+    ordinary.set(
+        "scheduler/scheduler_config.json",
+        &value!({"timestep_spacing": "trailing"}),
+    );
+    for scheduler in [None, Some("DDIM"), Some("DPM++ 2M Karras")] {
+        let pipeline = load(ordinary.path());
+        let request = GenerateRequest {
+            prompt: "a red circle".into(),
+            scheduler: scheduler.map(String::from),
+            width: 32,
+            height: 32,
+            num_inference_steps: 4,
+            guidance_scale: 0.0,
+            ..GenerateRequest::default()
+        };
+        let made = pipeline
+            .generate(&request, &mut |_| Control::Continue)
+            .unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(
+            picture(&named, scheduler).1.image,
+            made.image,
+            "{scheduler:?}"
         );
     }
 }
