@@ -28,8 +28,10 @@ pub(super) fn checked_timesteps(
     let train = config.num_train_timesteps;
     if steps <= train {
         let within = |t: i64| usize::try_from(t).ok().filter(|&t| t < train);
-        let timesteps = integer_timesteps(config, steps);
-        if let Some(timesteps) = timesteps.into_iter().map(within).collect() {
+        // With `trailing` and some counts (61), rounding lays out one timestep more, −1. diffusers
+        // takes it for the last of training, and a finished picture for pure noise; it is left out.
+        let timesteps = integer_timesteps(config, steps).into_iter().take(steps);
+        if let Some(timesteps) = timesteps.map(within).collect() {
             return Ok(timesteps);
         }
     }

@@ -6,7 +6,7 @@ use super::euler::{ancestral_step, init_noise_sigma, scale_by_spread};
 use super::heun::doubled;
 use super::kind::SchedulerKind;
 use super::sigmas::{NoiseSchedule, euler_levels, sigma_to_timestep};
-use super::training::training_sigmas;
+use super::training::training_log_sigmas;
 use super::{Scheduler, mix};
 use crate::rng::TorchGenerator;
 
@@ -48,7 +48,7 @@ impl Kdpm2Discrete {
             .zip(&targets)
             .map(|(&from, &(to, _))| middle(from, to, ancestral))
             .collect();
-        let log_sigmas: Vec<f32> = training_sigmas(config).into_iter().map(f32::ln).collect();
+        let log_sigmas = training_log_sigmas(config);
         // The timestep of each step's middle comes before that of the next step's beginning.
         let mut asked = vec![timesteps[0] as f32];
         for (&next, &middle) in timesteps[1..].iter().zip(&middles) {

@@ -10,7 +10,7 @@ use super::euler::{init_noise_sigma, scale_by_spread};
 use super::heun::doubled;
 use super::sigmas::{euler_levels, sigma_to_timestep};
 use super::solver::{exp, exp_m1, ln};
-use super::training::training_sigmas;
+use super::training::training_log_sigmas;
 use super::{Scheduler, mix};
 use crate::rng::TorchGenerator;
 
@@ -30,7 +30,7 @@ impl DpmSolverSde {
     /// Sets out the steps of one generation: 2 n − 1 timesteps.
     pub fn new(config: &SchedulerConfig, num_inference_steps: usize) -> Self {
         let (timesteps, levels) = euler_levels(config, num_inference_steps);
-        let log_sigmas: Vec<f32> = training_sigmas(config).into_iter().map(f32::ln).collect();
+        let log_sigmas = training_log_sigmas(config);
         let mut asked = vec![timesteps[0] as f32];
         for (pair, &next) in levels.windows(2).zip(&timesteps[1..]) {
             let (from, to) = (-pair[0].ln(), -pair[1].ln());

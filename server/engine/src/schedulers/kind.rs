@@ -145,14 +145,6 @@ impl SchedulerKind {
         )
     }
 
-    /// Whether its class reads `sigma_min` and `sigma_max`.
-    pub(super) fn reads_sigma_range(self) -> bool {
-        matches!(
-            self,
-            Self::EulerDiscrete | Self::UniPcMultistep | Self::EdmEuler
-        )
-    }
-
     /// Whether its class reads `final_sigmas_type`.
     pub(super) fn reads_final_sigma(self) -> bool {
         matches!(

@@ -52,13 +52,12 @@ impl SchedulerConfig {
                 Some(config.number("sigma_min", 0.002)?),
                 Some(config.number("sigma_max", 80.0)?),
             )
-        } else if keys.sees_sigma_range()? {
+        } else {
+            // Every class sees them, whether it has them or not: diffusers keeps unknown keys.
             (
                 config.optional_number("sigma_min")?,
                 config.optional_number("sigma_max")?,
             )
-        } else {
-            (None, None)
         };
         let clips = match kind {
             SchedulerKind::Ddim | SchedulerKind::Ddpm => config.flag("clip_sample", true)?,
@@ -228,15 +227,6 @@ impl Keys<'_> {
             spacing = SigmaSpacing::LogSnr;
         }
         Ok(spacing)
-    }
-
-    /// Whether `sigma_min` and `sigma_max` count: for classes that have them, and for the others
-    /// where no class of the file's has taken them away (diffusers keeps unknown keys).
-    fn sees_sigma_range(&self) -> Result<bool, EngineError> {
-        let class = self.config.text("_class_name", "")?;
-        let taken = SchedulerKind::find(&class)
-            .is_some_and(|kind| kind != self.kind && kind.reads_sigma_range());
-        Ok(self.kind.reads_sigma_range() || !taken)
     }
 
     fn final_sigma(&self) -> Result<FinalSigma, EngineError> {

@@ -5,7 +5,7 @@ use super::config::{
     BetaSchedule, FinalSigma, Interpolation, SchedulerConfig, SigmaSpacing, TimestepSpacing,
 };
 use super::kind::SchedulerKind;
-use super::training::{alphas_cumprod, training_sigmas};
+use super::training::{alphas_cumprod, numpy_ln, training_log_sigmas, training_sigmas};
 
 /// The steps of one generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +33,7 @@ impl NoiseSchedule {
     pub fn for_dpm_solver(config: &SchedulerConfig, num_inference_steps: usize) -> Self {
         let steps = num_inference_steps;
         let training = training_sigmas(config);
-        let log_sigmas: Vec<f32> = training.iter().map(|sigma| sigma.ln()).collect();
+        let log_sigmas = training_log_sigmas(config);
         let (mut timesteps, mut sigmas): (Vec<f64>, Vec<f64>);
         if config.sigma_spacing == SigmaSpacing::FromTimesteps {
             timesteps = integer_timesteps_for_dpm_solver(config, steps);
@@ -99,15 +99,15 @@ pub(super) fn euler_levels(config: &SchedulerConfig, steps: usize) -> (Vec<f64>,
         }
     }
     let training = training_sigmas(config);
-    let log_sigmas: Vec<f32> = training.iter().map(|sigma| sigma.ln()).collect();
+    let log_sigmas = training_log_sigmas(config);
     let mut sigmas: Vec<f64> = match config.interpolation {
         Interpolation::Linear => timesteps
             .iter()
             .map(|&t| interpolate(t, &training))
             .collect(),
         Interpolation::LogLinear => linspace_f32(
-            f64::from(training[training.len() - 1].ln()),
-            f64::from(training[0].ln()),
+            f64::from(log_sigmas[log_sigmas.len() - 1]),
+            f64::from(log_sigmas[0]),
             steps + 1,
         )
         .into_iter()
@@ -262,7 +262,7 @@ pub(super) fn respaced(spacing: SigmaSpacing, max: f64, min: f64, steps: usize) 
             .collect(),
         // λ from one end to the other, arXiv:2211.01095 with ρ = 1.
         SigmaSpacing::LogSnr => {
-            let (max, min) = ((max as f32).ln(), (min as f32).ln());
+            let (max, min) = (numpy_ln(max as f32), numpy_ln(min as f32));
             let (max, min) = (f64::from(max), f64::from(min));
             linspace_f64(0.0, 1.0, steps)
                 .into_iter()

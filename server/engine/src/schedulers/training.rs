@@ -57,6 +57,53 @@ pub fn training_sigmas(config: &SchedulerConfig) -> Vec<f32> {
         .collect()
 }
 
+/// log σ of each training step, from clean to noisy, with numpy's last bit: which timestep a σ
+/// falls on hangs on it.
+pub(super) fn training_log_sigmas(config: &SchedulerConfig) -> Vec<f32> {
+    training_sigmas(config).into_iter().map(numpy_ln).collect()
+}
+
+/// Natural logarithm of a positive f32 as numpy computes it on processors with FMA: a quotient of
+/// two polynomials of the mantissa.
+pub(super) fn numpy_ln(x: f32) -> f32 {
+    const NUMERATOR: [f32; 6] = [
+        2.589_979_2e-2,
+        3.808_837_7e-1,
+        1.480_000_6,
+        2.112_677_6,
+        1.0,
+        0.0,
+    ];
+    const DENOMINATOR: [f32; 6] = [
+        5.875_095_3e-3,
+        1.546_476_3e-1,
+        9.864_943e-1,
+        2.453_006,
+        2.612_677_6,
+        1.0,
+    ];
+    if !x.is_normal() || x < 0.0 {
+        return x.ln();
+    }
+    let bits = x.to_bits();
+    let mut exponent = (bits >> 23) as f32 - 126.0;
+    // The mantissa, in [½, 1); up to √½ it is doubled.
+    let mut mantissa = f32::from_bits(bits & 0x007f_ffff | 0x3f00_0000);
+    if mantissa <= std::f32::consts::FRAC_1_SQRT_2 {
+        mantissa += mantissa;
+        exponent -= 1.0;
+    }
+    let m = mantissa - 1.0;
+    let polynomial = |coefficients: [f32; 6]| {
+        coefficients
+            .into_iter()
+            .reduce(|sum, coefficient| sum.mul_add(m, coefficient))
+            .unwrap_or(0.0)
+    };
+    let quotient = polynomial(NUMERATOR) / polynomial(DENOMINATOR);
+    exponent.mul_add(std::f32::consts::LN_2, quotient)
+}
+
 /// β from a function that gives ᾱ between 0 and 1 (arXiv:2102.09672).
 fn betas_for(count: usize, alpha_bar: impl Fn(f64) -> f64) -> Vec<f32> {
     (0..count)
