@@ -397,7 +397,7 @@ fn published_layouts_are_read_off_their_shapes() {
     assert_eq!(described.parameters, Some(3_468_837_867));
     assert_eq!(
         (described.default_width, described.scheduler.as_str()),
-        (1024, "EulerDiscrete")
+        (1024, "Euler")
     );
     let path = stock_file(folder.path(), "refiner", &[], "{}");
     let described = inspect(&path).expect("described");
