@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Bias, Operand, multiply};
 use super::math::exp;
-use super::values;
+use super::{profile, values};
 
 /// Queries per tile.
 const TILE: usize = 64;
@@ -80,56 +80,65 @@ impl CustomOp3 for Attention {
                     .map(move |(tile, rows)| (element, tile * TILE, rows))
             })
             .collect();
-        tiles.into_par_iter().for_each_init(
-            || vec![0.0; TILE * keys],
-            |scores, (element, first, out)| {
-                let count = out.len() / width;
-                let scores = &mut scores[..count * keys];
-                for head in 0..self.heads {
-                    let start =
-                        |row: usize, length: usize| (element * length + row) * width + head * dim;
-                    let rows = |tensor, row: usize, count, length| {
-                        let tensor: &[f32] = tensor;
-                        Operand::Rows {
-                            values: &tensor[start(row, length)..],
-                            count,
-                            depth: dim,
-                            stride: width,
-                        }
-                    };
-                    let (q, k) = (rows(query, first, count, queries), rows(key, 0, keys, keys));
-                    multiply(scores, keys, &q, &k, Bias::None, false);
-                    for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                        let visible = if self.causal {
-                            (first + row + 1).min(keys)
-                        } else {
-                            keys
+        let run = || {
+            tiles.into_par_iter().for_each_init(
+                || vec![0.0; TILE * keys],
+                |scores, (element, first, out)| {
+                    let count = out.len() / width;
+                    let scores = &mut scores[..count * keys];
+                    for head in 0..self.heads {
+                        let start = |row: usize, length: usize| {
+                            (element * length + row) * width + head * dim
                         };
-                        softmax(&mut scores[..visible], scale);
-                        scores[visible..].fill(0.0);
+                        let rows = |tensor, row: usize, count, length| {
+                            let tensor: &[f32] = tensor;
+                            Operand::Rows {
+                                values: &tensor[start(row, length)..],
+                                count,
+                                depth: dim,
+                                stride: width,
+                            }
+                        };
+                        let (q, k) = (rows(query, first, count, queries), rows(key, 0, keys, keys));
+                        multiply(scores, keys, &q, &k, Bias::None, false);
+                        for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                            let visible = if self.causal {
+                                (first + row + 1).min(keys)
+                            } else {
+                                keys
+                            };
+                            softmax(&mut scores[..visible], scale);
+                            scores[visible..].fill(0.0);
+                        }
+                        let weights = Operand::Rows {
+                            values: scores,
+                            count,
+                            depth: keys,
+                            stride: keys,
+                        };
+                        let v = Operand::Columns {
+                            values: &value[start(0, keys)..],
+                            count: dim,
+                            depth: keys,
+                            stride: width,
+                        };
+                        multiply(
+                            &mut out[head * dim..],
+                            width,
+                            &weights,
+                            &v,
+                            Bias::None,
+                            false,
+                        );
                     }
-                    let weights = Operand::Rows {
-                        values: scores,
-                        count,
-                        depth: keys,
-                        stride: keys,
-                    };
-                    let v = Operand::Columns {
-                        values: &value[start(0, keys)..],
-                        count: dim,
-                        depth: keys,
-                        stride: width,
-                    };
-                    multiply(
-                        &mut out[head * dim..],
-                        width,
-                        &weights,
-                        &v,
-                        Bias::None,
-                        false,
-                    );
-                }
-            },
+                },
+            )
+        };
+        profile::measured(
+            "attention",
+            || format!("{batch}×{queries} on {keys}, {} heads of {dim}", self.heads),
+            4.0 * (batch * queries) as f64 * (keys * width) as f64,
+            run,
         );
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }

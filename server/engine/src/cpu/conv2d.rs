@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::gemm::{Bias, Operand, Patches, multiply};
-use super::values;
+use super::{profile, values};
 use crate::weights::StoredMatrix;
 
 /// Stride and zero padding of a convolution.
@@ -156,10 +156,8 @@ impl CustomOp2 for Conv2d<'_> {
         let mut out = vec![0.0; batch * outputs * pixels];
         let weights = Operand::Stored(self.weight);
         let pointwise = kernel == 1 && self.geometry == ConvGeometry::same(1);
-        for (image, out) in input
-            .chunks_exact((channels * height * width).max(1))
-            .zip(out.chunks_exact_mut((outputs * pixels).max(1)))
-        {
+        let images = input.chunks_exact((channels * height * width).max(1));
+        let convolve = |image: &[f32], out: &mut [f32]| {
             let plane = Plane {
                 values: image,
                 channels,
@@ -181,7 +179,17 @@ impl CustomOp2 for Conv2d<'_> {
                 Operand::Patches(&plane)
             };
             multiply(out, pixels, &weights, &patches, Bias::Rows(bias), true);
-        }
+        };
+        profile::measured(
+            if kernel == 1 { "conv2d 1×1" } else { "conv2d" },
+            || format!("{batch}×{channels} → {outputs}, {out_height}×{out_width}"),
+            2.0 * (batch * outputs) as f64 * (taps * pixels) as f64,
+            || {
+                for (image, out) in images.zip(out.chunks_exact_mut((outputs * pixels).max(1))) {
+                    convolve(image, out);
+                }
+            },
+        );
         Ok((
             CpuStorage::F32(out),
             Shape::from((batch, outputs, out_height, out_width)),

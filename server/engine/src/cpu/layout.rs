@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::values;
+use super::{profile, values};
 
 struct Transpose;
 
@@ -40,13 +40,13 @@ impl CustomOp1 for Transpose {
         let input = values(storage, layout)?;
         let (batch, rows, columns) = layout.shape().dims3()?;
         let mut out = vec![0.0; input.len()];
-        if !out.is_empty() {
-            out.par_chunks_mut(BLOCK * rows)
+        let run = || {
+            out.par_chunks_mut((BLOCK * rows).max(1))
                 .enumerate()
                 .for_each(|(index, out)| {
                     // `out` may span two batch elements only if rows do; blocks are cut per element
                     // below, so walk line by line: line = one column of the input.
-                    for (line, out) in out.chunks_exact_mut(rows).enumerate() {
+                    for (line, out) in out.chunks_exact_mut(rows.max(1)).enumerate() {
                         let line = index * BLOCK + line;
                         let (element, column) = (line / columns, line % columns);
                         let source = &input[element * rows * columns + column..];
@@ -55,7 +55,8 @@ impl CustomOp1 for Transpose {
                         }
                     }
                 });
-        }
+        };
+        profile::measured("transpose", || format!("{:?}", layout.dims()), 0.0, run);
         Ok((CpuStorage::F32(out), Shape::from((batch, columns, rows))))
     }
 }
@@ -96,16 +97,19 @@ impl CustomOp1 for Nearest {
         if !out.is_empty() && !input.is_empty() {
             let rows = nearest(self.height, height);
             let columns = nearest(self.width, width);
-            out.par_chunks_exact_mut(self.height * self.width)
-                .zip(input.par_chunks_exact(height * width))
-                .for_each(|(out, input)| {
-                    for (out, &row) in out.chunks_exact_mut(self.width).zip(&rows) {
-                        let input = &input[row * width..][..width];
-                        for (out, &column) in out.iter_mut().zip(&columns) {
-                            *out = input[column];
+            let run = || {
+                out.par_chunks_exact_mut(self.height * self.width)
+                    .zip(input.par_chunks_exact(height * width))
+                    .for_each(|(out, input)| {
+                        for (out, &row) in out.chunks_exact_mut(self.width).zip(&rows) {
+                            let input = &input[row * width..][..width];
+                            for (out, &column) in out.iter_mut().zip(&columns) {
+                                *out = input[column];
+                            }
                         }
-                    }
-                });
+                    })
+            };
+            profile::measured("upsample", || format!("{:?}", layout.dims()), 0.0, run);
         }
         Ok((CpuStorage::F32(out), shape))
     }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::gemm::{Bias, Operand, multiply};
-use super::values;
+use super::{profile, values};
 use crate::weights::StoredMatrix;
 
 struct Linear<'a>(&'a StoredMatrix);
@@ -44,13 +44,21 @@ impl Linear<'_> {
             depth: inputs,
             stride: inputs,
         };
-        multiply(
-            &mut out,
-            outputs,
-            &input,
-            &Operand::Stored(self.0),
-            bias.map_or(Bias::None, Bias::Columns),
-            true,
+        profile::measured(
+            "linear",
+            || format!("{rows}×{inputs} → {outputs}"),
+            2.0 * rows as f64 * inputs as f64 * outputs as f64,
+            || {
+                let bias = bias.map_or(Bias::None, Bias::Columns);
+                multiply(
+                    &mut out,
+                    outputs,
+                    &input,
+                    &Operand::Stored(self.0),
+                    bias,
+                    true,
+                );
+            },
         );
         Ok((CpuStorage::F32(out), Shape::from(dims)))
     }

@@ -12,11 +12,13 @@ mod linear;
 mod math;
 mod norm;
 mod pointwise;
+pub mod profile;
 
 use candle_core::{CpuStorage, Layout, Result};
 
 pub use attention::attention;
 pub use conv2d::{ConvGeometry, conv2d};
+pub use gemm::fma_peak;
 pub use layout::{channels_first, channels_last, upsample_nearest};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};

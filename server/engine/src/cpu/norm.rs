@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::pointwise::Pointwise;
-use super::values;
+use super::{profile, values};
 
 /// Mean and variance (population) of `values`.
 fn moments(values: &[f32]) -> (f32, f32) {
@@ -82,8 +82,8 @@ impl CustomOp3 for GroupNorm {
         let area: usize = dims[2..].iter().product();
         let size = per_group * area;
         let mut out = vec![0.0; input.len()];
-        if size > 0 {
-            out.par_chunks_exact_mut(size)
+        let run = || {
+            out.par_chunks_exact_mut(size.max(1))
                 .zip(input.par_chunks_exact(size))
                 .enumerate()
                 .for_each(|(index, (out, input))| {
@@ -105,7 +105,8 @@ impl CustomOp3 for GroupNorm {
                         }
                     }
                 });
-        }
+        };
+        profile::measured("group_norm", || format!("{dims:?}"), 0.0, run);
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 }
@@ -143,16 +144,19 @@ impl CustomOp3 for LayerNorm {
             candle_core::bail!("a layer norm of {size} got {:?}", l1.shape());
         }
         let mut out = vec![0.0; input.len()];
-        out.par_chunks_exact_mut(size)
-            .zip(input.par_chunks_exact(size))
-            .for_each(|(out, input)| {
-                let (mean, variance) = moments(input);
-                let inverse = 1.0 / (variance + self.eps).sqrt();
-                for (((out, &x), &weight), &bias) in out.iter_mut().zip(input).zip(weight).zip(bias)
-                {
-                    *out = (x - mean) * inverse * weight + bias;
-                }
-            });
+        let run = || {
+            out.par_chunks_exact_mut(size)
+                .zip(input.par_chunks_exact(size))
+                .for_each(|(out, input)| {
+                    let (mean, variance) = moments(input);
+                    let inverse = 1.0 / (variance + self.eps).sqrt();
+                    let lines = out.iter_mut().zip(input).zip(weight).zip(bias);
+                    for (((out, &x), &weight), &bias) in lines {
+                        *out = (x - mean) * inverse * weight + bias;
+                    }
+                });
+        };
+        profile::measured("layer_norm", || format!("{:?}", l1.dims()), 0.0, run);
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::math::{erf, exp, sigmoid, tanh};
-use super::values;
+use super::{profile, values};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,11 @@ impl CustomOp1 for Activation {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut out = values(storage, layout)?.to_vec();
-        out.par_chunks_mut(GRAIN)
-            .for_each(|chunk| self.0.apply(chunk));
+        let run = || {
+            out.par_chunks_mut(GRAIN)
+                .for_each(|chunk| self.0.apply(chunk));
+        };
+        profile::measured("activation", || format!("{:?}", layout.dims()), 0.0, run);
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 }
@@ -112,14 +115,17 @@ impl CustomOp1 for Geglu {
             _ => candle_core::bail!("geglu needs an even last axis, got {dims:?}"),
         };
         let mut out = vec![0.0; input.len() / 2];
-        out.par_chunks_mut(half)
-            .zip(input.par_chunks(2 * half))
-            .for_each(|(out, row)| {
-                let (value, gate) = row.split_at(half);
-                for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
-                    *out = value * gelu(gate);
-                }
-            });
+        let run = || {
+            out.par_chunks_mut(half)
+                .zip(input.par_chunks(2 * half))
+                .for_each(|(out, row)| {
+                    let (value, gate) = row.split_at(half);
+                    for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
+                        *out = value * gelu(gate);
+                    }
+                });
+        };
+        profile::measured("geglu", || format!("{dims:?}"), 0.0, run);
         Ok((CpuStorage::F32(out), Shape::from(dims)))
     }
 }

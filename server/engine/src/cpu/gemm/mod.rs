@@ -6,6 +6,7 @@ mod kernel;
 mod pack;
 
 use std::cell::RefCell;
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -281,6 +282,44 @@ impl Task<'_> {
             }
         }
     }
+}
+
+/// Most floating-point operations per second that all compute threads together reach, a
+/// multiplication and its addition counted as two: whole tiles out of the first cache, nothing
+/// else. The best of several rounds that take `seconds` in all.
+pub fn fma_peak(seconds: f64) -> f64 {
+    const DEPTH: usize = 64;
+    const ROUNDS: usize = 20_000;
+    let kernel = kernel();
+    let threads = rayon::current_num_threads();
+    let columns = kernel.lanes * VECTORS;
+    let per_round = (2 * DEPTH * kernel.rows * columns * ROUNDS * threads) as f64;
+    let started = Instant::now();
+    let mut best = 0.0f64;
+    while started.elapsed().as_secs_f64() < seconds || best == 0.0 {
+        let round = Instant::now();
+        rayon::broadcast(|_| {
+            let a = vec![1.0f32; DEPTH * kernel.rows];
+            let b = vec![1.0f32; DEPTH * columns];
+            let mut c = [0.0f32; MAX_ROWS * MAX_COLUMNS];
+            for _ in 0..ROUNDS {
+                // SAFETY: all three hold whole tiles.
+                unsafe {
+                    kernel.run[VECTORS - 1](
+                        DEPTH,
+                        a.as_ptr(),
+                        b.as_ptr(),
+                        c.as_mut_ptr(),
+                        columns,
+                        Start::Output,
+                    );
+                }
+            }
+            std::hint::black_box(c);
+        });
+        best = best.max(per_round / round.elapsed().as_secs_f64());
+    }
+    best
 }
 
 /// Cuts (first, count) into pieces of `size` and what is left over.
