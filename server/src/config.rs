@@ -6,6 +6,7 @@ mod generate_args; // the options of `atelier generate`
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
 
 use crate::models::command::ModelsArgs;
+use crate::bench::BenchArgs;
 use crate::startup::StartupError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper_util::client::proxy::matcher::Matcher;
@@ -39,6 +40,8 @@ pub enum Command {
     Models(ModelsArgs),
     /// Show how a model cuts a prompt into tokens, and what does not fit.
     Tokenize(TokenizeArgs),
+    /// Measure how fast the engine is on this machine.
+    Bench(BenchArgs),
     /// Manage users of a data folder.
     User(UserArgs),
 }

@@ -1,8 +1,8 @@
-//! The command line: `serve`, `worker`, `probe`, `generate`, `tokenize`, `models`, `user`.
+//! The command line: `serve`, `worker`, `probe`, `generate`, `tokenize`, `models`, `bench`, `user`.
 
 use atelier_server::config::{self, Cli, Command, ServeConfig, UserArgs};
 use atelier_server::startup::{Application, stop_on_signal};
-use atelier_server::{accounts, devices, generate, jobs, models, telemetry};
+use atelier_server::{accounts, bench, devices, generate, jobs, models, telemetry};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Models(args) => models::command::run(args),
         Command::Tokenize(args) => models::tokens::run(&args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

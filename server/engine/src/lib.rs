@@ -48,6 +48,8 @@ pub mod cpu;
 pub mod memory;
 pub mod nn;
 pub mod probe;
+mod synthetic;
+mod workload;
 
 pub use error::EngineError;
 pub use lora::{LoraDescription, inspect_lora};
@@ -55,6 +57,9 @@ pub use model::{ModelDescription, ModelKind, inspect};
 pub use pipeline::{
     Control, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, Timings,
 };
+
+pub use synthetic::{SyntheticModel, write_model};
+pub use workload::{Part, Workload};
 
 pub use probe::{ComputeDtype, OpCheck, check_device_ops};
 pub use request::{GenerateRequest, InputImage, LoraChoice, Mask, PromptSyntax, Refine, VaeTiling};
