@@ -1,8 +1,8 @@
 //! Atelier's server. A guided tour, in the order a request meets the rooms:
 
 pub mod accounts; // users, passwords, sessions, tokens
-pub mod bench; // `atelier bench`: how fast the engine is here
 pub mod admin; // what administrators may ask
+pub mod bench; // `atelier bench`: how fast the engine is here
 pub mod config; // boot time: flags, environment
 pub mod db; // the SQLite pool, its pragmas and migrations
 pub mod devices; // what the probe found → what is used and why

@@ -163,13 +163,14 @@ fn the_engine_is_named_only_by_what_runs_it() {
             "server/src/jobs/worker",
             "server/src/devices/probe",
             "server/src/generate",
+            "server/src/bench/",
             "server/src/models/",
         ];
         let elsewhere = is_app(source)
             || is_server(source) && !runs_it.iter().any(|path| source.is_under(path));
         when(
             elsewhere && source.names("atelier_engine"),
-            "names the engine; only the worker, the probe, generate and models run it",
+            "names the engine; only the worker, the probe, generate, bench and models run it",
         )
     }
     check(

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::EngineError;
 use crate::config::Config;
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
-use crate::tokenizer;
 use crate::unet::{Unet, UnetConfig};
 use crate::vae::{VaeConfig, VaeDecoder};
 use crate::weights::{Weights, survey};
@@ -41,7 +40,10 @@ pub fn write_model(
     let base = model == SyntheticModel::Base;
     make_folder(folder)?;
     write_json(&folder.join("model_index.json"), &model_index(model))?;
-    write_json(&folder.join("scheduler/scheduler_config.json"), &scheduler())?;
+    write_json(
+        &folder.join("scheduler/scheduler_config.json"),
+        &scheduler(),
+    )?;
     let encoders = [
         ("text_encoder", "tokenizer", clip_l(), false),
         ("text_encoder_2", "tokenizer_2", clip_g(), true),
@@ -51,10 +53,11 @@ pub fn write_model(
             continue;
         }
         on_component(name);
-        tokenizer::write_clip_tokenizer(&folder.join(tokenizer), projects)?;
+        write_tokenizer(&folder.join(tokenizer), projects)?;
         let config = component(folder, name, &config)?;
         let parsed = TextEncoderConfig::read(&config)?;
-        let tensors = survey(|weights| TextEncoder::load(weights, "text_model", &parsed, projects))?;
+        let tensors =
+            survey(|weights| TextEncoder::load(weights, "text_model", &parsed, projects))?;
         write_weights(folder, name, "model", &tensors, &mut random)?;
     }
     on_component("unet");
@@ -76,6 +79,48 @@ fn component(folder: &Path, name: &str, config: &Value) -> Result<Config, Engine
     let path = folder.join(name).join("config.json");
     write_json(&path, config)?;
     Config::read(&path)
+}
+
+/// CLIP's merges; its whole vocabulary follows from them.
+const MERGES: &str = include_str!("../tests/fixtures/clip_merges.txt");
+
+/// Writes CLIP's tokenizer: bytes, bytes that end a word, merges, and the two marks. The second one
+/// of SDXL pads with `!`.
+fn write_tokenizer(folder: &Path, second: bool) -> Result<(), EngineError> {
+    let printable = (33..=126u32).chain(161..=172).chain(174..=255);
+    let others = (0..256).filter(|byte| !printable.clone().any(|known| known == *byte));
+    // Bytes that cannot be printed have stand-ins beyond Latin-1.
+    let stand_ins = (256u32..).take(others.count());
+    let alphabet: Vec<String> = printable
+        .chain(stand_ins)
+        .filter_map(char::from_u32)
+        .map(String::from)
+        .collect();
+    let ends = alphabet.iter().map(|byte| format!("{byte}</w>"));
+    let merges = MERGES
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.replace(' ', ""));
+    let marks = ["<|startoftext|>", "<|endoftext|>"].map(String::from);
+    let tokens = alphabet
+        .iter()
+        .cloned()
+        .chain(ends)
+        .chain(merges)
+        .chain(marks);
+    let vocabulary: serde_json::Map<String, Value> = tokens
+        .enumerate()
+        .map(|(id, token)| (token, json!(id)))
+        .collect();
+    write_json(&folder.join("vocab.json"), &Value::Object(vocabulary))?;
+    let merges = folder.join("merges.txt");
+    fs::write(&merges, MERGES).map_err(|error| cannot_write(&merges, &error))?;
+    let config = json!({
+        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": true,
+        "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>", "pad_token": if second { "!" } else { "<|endoftext|>" },
+    });
+    write_json(&folder.join("tokenizer_config.json"), &config)
 }
 
 fn model_index(model: SyntheticModel) -> Value {

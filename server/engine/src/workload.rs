@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::pipeline::PromptOptions;
 use crate::pipeline::{Control, Pipeline};
 use crate::unet::Conditioning;
 use crate::{EngineError, GenerateRequest};
@@ -65,14 +66,14 @@ impl<'a> Workload<'a> {
         }
         request.validate(description)?;
         let side = size as usize / pipeline.vae().config().scale_factor();
-        let noise = |channels: usize| {
-            Tensor::randn(0f32, 1.0, (batch, channels, side, side), &Device::Cpu)
-        };
+        let noise =
+            |channels: usize| Tensor::randn(0f32, 1.0, (batch, channels, side, side), &Device::Cpu);
         let inputs = match part {
             Part::Unet => {
                 let unet = pipeline.unet();
                 let negative = (batch > 1).then_some(None);
-                let prompts = pipeline.encode_prompts(PROMPT, negative)?;
+                let prompts =
+                    pipeline.encode_prompts(PROMPT, negative, &PromptOptions::default())?;
                 let pixels = size as f32;
                 let conditioning = unet.condition(
                     &prompts.prompt_embeds,
@@ -110,11 +111,12 @@ impl<'a> Workload<'a> {
             }
             Inputs::TextEncoders(tokens) => {
                 for (encoder, tokens) in self.pipeline.encoders().iter().zip(tokens) {
-                    encoder.text_encoder.encode(tokens)?;
+                    encoder.text_encoder.encode(tokens, 0)?;
                 }
             }
             Inputs::Image(request) => {
-                self.pipeline.generate(request, &mut |_| Control::Continue)?;
+                self.pipeline
+                    .generate(request, &mut |_| Control::Continue)?;
             }
         }
         Ok(())

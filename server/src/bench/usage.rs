@@ -34,7 +34,12 @@ impl Usage {
             .rsplit_once(')')
             .map(|(_, rest)| rest.split_whitespace().collect())
             .unwrap_or_default();
-        let field = |at: usize| fields.get(at).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let field = |at: usize| {
+            fields
+                .get(at)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0)
+        };
         Self {
             peak_resident_gib: gib("VmHWM:"),
             anonymous_gib: gib("RssAnon:"),
