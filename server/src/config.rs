@@ -7,6 +7,7 @@ pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
 
 use crate::models::command::ModelsArgs;
 use crate::bench::BenchArgs;
+use crate::models::command::ModelsArgs;
 use crate::startup::StartupError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper_util::client::proxy::matcher::Matcher;

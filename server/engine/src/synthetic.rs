@@ -82,7 +82,7 @@ fn component(folder: &Path, name: &str, config: &Value) -> Result<Config, Engine
 }
 
 /// CLIP's merges; its whole vocabulary follows from them.
-const MERGES: &str = include_str!("../tests/fixtures/clip_merges.txt");
+const MERGES: &str = include_str!("../assets/clip_merges.txt");
 
 /// Writes CLIP's tokenizer: bytes, bytes that end a word, merges, and the two marks. The second one
 /// of SDXL pads with `!`.
