@@ -99,7 +99,7 @@ fn write_tokenizer(folder: &Path, second: bool) -> Result<(), EngineError> {
     let ends = alphabet.iter().map(|byte| format!("{byte}</w>"));
     let merges = MERGES
         .lines()
-        .filter(|line| !line.starts_with('#'))
+        .filter(|line| !line.starts_with("#version"))
         .map(|line| line.replace(' ', ""));
     let marks = ["<|startoftext|>", "<|endoftext|>"].map(String::from);
     let tokens = alphabet
