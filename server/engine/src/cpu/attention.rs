@@ -1,15 +1,19 @@
-//! Scaled dot-product attention (arXiv:1706.03762) in tiles of queries, so that the scores of a
-//! tile stay in cache and the full score matrix never exists.
+//! Scaled dot-product attention (arXiv:1706.03762) in tiles of queries and keys with a running
+//! softmax (arXiv:2205.14135), so that the scores of a tile stay in cache and the full score matrix
+//! never exists.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::gemm::{Bias, Operand, multiply};
+use super::gemm::{Operand, Packed, multiply_packed};
 use super::math::exp;
+use super::vectorised::vectorised;
 use super::{profile, values};
 
 /// Queries per tile.
-const TILE: usize = 64;
+const QUERIES: usize = 64;
+/// Keys per tile.
+const KEYS: usize = 256;
 
 struct Attention {
     heads: usize,
@@ -70,69 +74,51 @@ impl CustomOp3 for Attention {
         let dim = width / self.heads;
         let scale = 1.0 / (dim as f32).sqrt();
         let mut out = vec![0.0; query.len()];
-        // A tile is `TILE` rows of one batch element, all heads: contiguous in the output.
+        // A tile is some rows of one batch element, all heads: contiguous in the output.
         let tiles: Vec<(usize, usize, &mut [f32])> = out
             .chunks_exact_mut((queries * width).max(1))
             .enumerate()
             .flat_map(|(element, rows)| {
-                rows.chunks_mut(TILE * width)
+                rows.chunks_mut(QUERIES * width)
                     .enumerate()
-                    .map(move |(tile, rows)| (element, tile * TILE, rows))
+                    .map(move |(tile, rows)| (element, tile * QUERIES, rows))
             })
             .collect();
+        let shape = Shapes {
+            heads: self.heads,
+            dim,
+            queries,
+            keys,
+        };
         let run = || {
+            // Keys and values are packed once for all queries.
+            let blocks = keys.div_ceil(KEYS);
+            let packed: Vec<(Packed, Packed)> = (0..batch * self.heads * blocks)
+                .into_par_iter()
+                .map(|index| shape.pack(key, value, index))
+                .collect();
             tiles.into_par_iter().for_each_init(
-                || vec![0.0; TILE * keys],
-                |scores, (element, first, out)| {
-                    let count = out.len() / width;
-                    let scores = &mut scores[..count * keys];
+                Scratch::default,
+                |scratch, (element, first, out)| {
                     for head in 0..self.heads {
-                        let start = |row: usize, length: usize| {
-                            (element * length + row) * width + head * dim
-                        };
-                        let rows = |tensor, row: usize, count, length| {
-                            let tensor: &[f32] = tensor;
-                            Operand::Rows {
-                                values: &tensor[start(row, length)..],
-                                count,
-                                depth: dim,
-                                stride: width,
-                            }
-                        };
-                        let (q, k) = (rows(query, first, count, queries), rows(key, 0, keys, keys));
-                        multiply(scores, keys, &q, &k, Bias::None, false);
-                        for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                            let visible = if self.causal {
-                                (first + row + 1).min(keys)
-                            } else {
-                                keys
-                            };
-                            softmax(&mut scores[..visible], scale);
-                            scores[visible..].fill(0.0);
-                        }
-                        let weights = Operand::Rows {
-                            values: scores,
-                            count,
-                            depth: keys,
-                            stride: keys,
-                        };
-                        let v = Operand::Columns {
-                            values: &value[start(0, keys)..],
-                            count: dim,
-                            depth: keys,
-                            stride: width,
-                        };
-                        multiply(
-                            &mut out[head * dim..],
+                        let at = (element * self.heads + head) * blocks;
+                        let packed = &packed[at..at + blocks];
+                        let query = &query[element * queries * width..];
+                        let rows = shape.rows(query, first, out.len() / width, head);
+                        let causal = self.causal.then_some(first);
+                        attend(
+                            &rows,
+                            packed,
+                            causal,
+                            scale,
+                            scratch,
+                            out,
                             width,
-                            &weights,
-                            &v,
-                            Bias::None,
-                            false,
+                            head * dim,
                         );
                     }
                 },
-            )
+            );
         };
         profile::measured(
             "attention",
@@ -144,21 +130,151 @@ impl CustomOp3 for Attention {
     }
 }
 
-/// Softmax of `scores` times `scale`, in place.
-fn softmax(scores: &mut [f32], scale: f32) {
-    const LANES: usize = 16;
+/// The lengths that say where a head's rows lie.
+struct Shapes {
+    heads: usize,
+    dim: usize,
+    queries: usize,
+    keys: usize,
+}
+
+impl Shapes {
+    /// `count` rows of one head, from row `first` of `values` on.
+    fn rows<'a>(&self, values: &'a [f32], first: usize, count: usize, head: usize) -> Operand<'a> {
+        debug_assert!(first + count <= self.queries.max(self.keys));
+        let width = self.heads * self.dim;
+        Operand::Rows {
+            values: &values[first * width + head * self.dim..],
+            count,
+            depth: self.dim,
+            stride: width,
+        }
+    }
+
+    /// Packs the keys and values of one block of one head of one batch element.
+    fn pack(&self, key: &[f32], value: &[f32], index: usize) -> (Packed, Packed) {
+        let blocks = self.keys.div_ceil(KEYS);
+        let (block, head) = (index % blocks, index / blocks % self.heads);
+        let element = index / blocks / self.heads;
+        let width = self.heads * self.dim;
+        let first = block * KEYS;
+        let count = KEYS.min(self.keys - first);
+        let start = element * self.keys * width;
+        let keys = self.rows(&key[start..], first, count, head);
+        let values = Operand::Columns {
+            values: &value[start + first * width + head * self.dim..],
+            count: self.dim,
+            depth: count,
+            stride: width,
+        };
+        (Packed::new(&keys), Packed::new(&values))
+    }
+}
+
+/// What a tile needs besides its output.
+#[derive(Default)]
+struct Scratch {
+    scores: Vec<f32>,
+    /// Largest score of each query so far.
+    largest: Vec<f32>,
+    /// Sum of each query's weights so far.
+    total: Vec<f32>,
+}
+
+/// All keys for the queries of one tile and head; the result goes to columns `column..` of `out`.
+/// `causal` gives the first query's position.
+#[expect(clippy::too_many_arguments, reason = "one call, in the innermost loop")]
+fn attend(
+    queries: &Operand<'_>,
+    packed: &[(Packed, Packed)],
+    causal: Option<usize>,
+    scale: f32,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+    width: usize,
+    column: usize,
+) {
+    let (count, dim) = (queries.count(), queries.depth());
+    let Scratch {
+        scores,
+        largest,
+        total,
+    } = scratch;
+    largest.clear();
+    largest.resize(count, f32::NEG_INFINITY);
+    total.clear();
+    total.resize(count, 0.0);
+    for (block, (keys, values)) in packed.iter().enumerate() {
+        let length = keys.count();
+        scores.resize((count * length).max(scores.len()), 0.0);
+        let scores = &mut scores[..count * length];
+        // Positions that the last query of a causal tile does not see either.
+        if causal.is_some_and(|first| block * KEYS >= first + count) {
+            break;
+        }
+        multiply_packed(scores, length, queries, keys, false);
+        for (row, scores) in scores.chunks_exact_mut(length).enumerate() {
+            let visible = causal.map_or(length, |first| {
+                (first + row + 1).saturating_sub(block * KEYS).min(length)
+            });
+            scores[visible..].fill(0.0);
+            if visible == 0 {
+                continue;
+            }
+            let scores = &mut scores[..visible];
+            let before = largest[row];
+            let now = before.max(maximum(scores));
+            let fade = if before == f32::NEG_INFINITY {
+                0.0
+            } else {
+                exp((before - now) * scale)
+            };
+            total[row] = total[row] * fade + weigh(scores, now, scale);
+            largest[row] = now;
+            if block > 0 && fade < 1.0 {
+                for value in &mut out[row * width + column..][..dim] {
+                    *value *= fade;
+                }
+            }
+        }
+        let weights = Operand::Rows {
+            values: scores,
+            count,
+            depth: length,
+            stride: length,
+        };
+        multiply_packed(&mut out[column..], width, &weights, values, block > 0);
+    }
+    for (row, total) in total.iter().enumerate() {
+        let inverse = 1.0 / total;
+        for value in &mut out[row * width + column..][..dim] {
+            *value *= inverse;
+        }
+    }
+}
+
+const LANES: usize = 16;
+
+vectorised! {
+/// The largest; NaN if any is.
+fn maximum(scores: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = scores.as_chunks::<LANES>();
     for chunk in whole {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.max(x);
+            *lane = larger(*lane, x);
         }
     }
-    let largest = lanes
+    lanes
         .iter()
         .chain(rest)
         .copied()
-        .fold(f32::NEG_INFINITY, f32::max);
+        .fold(f32::NEG_INFINITY, larger)
+}
+
+/// Scores → exp((score − largest) · scale), in place; their sum.
+fn weigh(scores: &mut [f32], largest: f32, scale: f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (whole, rest) = scores.as_chunks_mut::<LANES>();
     for chunk in whole {
@@ -172,8 +288,66 @@ fn softmax(scores: &mut [f32], scale: f32) {
         *x = exp((*x - largest) * scale);
         total += *x;
     }
-    let inverse = 1.0 / total;
-    for x in scores {
-        *x *= inverse;
+    total
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::rng::TorchGenerator;
+
+    /// More keys than a block, more queries than a tile, and no multiple of either.
+    #[test]
+    fn tiles_and_blocks_join_without_a_trace() {
+        let (batch, heads, dim) = (2, 3, 20);
+        for (queries, keys, causal) in [(70, 600, false), (300, 300, true), (1, 1, false)] {
+            let mut generator = TorchGenerator::new(9);
+            let mut draw = |rows: usize| generator.randn(batch * rows * heads * dim);
+            let (q, k, v) = (draw(queries), draw(keys), draw(keys));
+            let tensor = |values: &[f32], rows: usize| {
+                Tensor::from_slice(values, (batch, rows, heads * dim), &Device::Cpu)
+            };
+            let got = attention(
+                &tensor(&q, queries).expect("a tensor"),
+                &tensor(&k, keys).expect("a tensor"),
+                &tensor(&v, keys).expect("a tensor"),
+                heads,
+                causal,
+            )
+            .and_then(|out| out.flatten_all()?.to_vec1::<f32>())
+            .expect("computed");
+            for (index, got) in got.iter().enumerate() {
+                let (row, column) = (index / (heads * dim), index % (heads * dim));
+                let (element, query, head) = (row / queries, row % queries, column / dim);
+                let at = |rows: usize, row: usize, d: usize| {
+                    (element * rows + row) * heads * dim + head * dim + d
+                };
+                let seen = if causal { query + 1 } else { keys };
+                let scores: Vec<f64> = (0..seen)
+                    .map(|key| {
+                        let dot: f64 = (0..dim)
+                            .map(|d| {
+                                f64::from(q[at(queries, query, d)]) * f64::from(k[at(keys, key, d)])
+                            })
+                            .sum();
+                        (dot / (dim as f64).sqrt()).exp()
+                    })
+                    .collect();
+                let total: f64 = scores.iter().sum();
+                let want: f64 = scores
+                    .iter()
+                    .enumerate()
+                    .map(|(key, score)| score / total * f64::from(v[at(keys, key, column % dim)]))
+                    .sum();
+                let error = (f64::from(*got) - want).abs();
+                assert!(
+                    error < 2e-6,
+                    "{queries} on {keys} at {index}: off by {error}"
+                );
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ mod math;
 mod norm;
 mod pointwise;
 pub mod profile;
+mod vectorised;
 
 use candle_core::{CpuStorage, Layout, Result};
 

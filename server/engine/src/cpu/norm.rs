@@ -4,17 +4,42 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::pointwise::Pointwise;
+use super::vectorised::vectorised;
 use super::{profile, values};
 
-/// Mean and variance (population) of `values`.
-fn moments(values: &[f32]) -> (f32, f32) {
-    let count = values.len().max(1) as f64;
-    let mean = (sum(values, |x| x) / count) as f32;
-    let variance = sum(values, |x| (x - mean) * (x - mean)) / count;
-    (mean, variance as f32)
+vectorised! {
+    /// Mean and variance (population) of `values`.
+    fn moments(values: &[f32]) -> (f32, f32) {
+        let count = values.len().max(1) as f64;
+        let mean = (sum(values, |x| x) / count) as f32;
+        let variance = sum(values, |x| (x - mean) * (x - mean)) / count;
+        (mean, variance as f32)
+    }
+
+    /// `out = scale · x + shift`.
+    fn scale_and_shift(input: &[f32], out: &mut [f32], scale: f32, shift: f32) {
+        for (out, &x) in out.iter_mut().zip(input) {
+            *out = x * scale + shift;
+        }
+    }
+
+    /// `out = (x − mean) · inverse · weight + bias`.
+    fn centre_and_scale(
+        input: &[f32],
+        out: &mut [f32],
+        weight: &[f32],
+        bias: &[f32],
+        mean: f32,
+        inverse: f32,
+    ) {
+        for (((out, &x), &weight), &bias) in out.iter_mut().zip(input).zip(weight).zip(bias) {
+            *out = (x - mean) * inverse * weight + bias;
+        }
+    }
 }
 
 /// Sum of `f` over `values`: f32 lanes within short blocks, f64 across them.
+#[inline(always)]
 fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     const LANES: usize = 16;
     let mut total = 0.0;
@@ -97,9 +122,7 @@ impl CustomOp3 for GroupNorm {
                     {
                         let scale = inverse * weight[first + channel];
                         let shift = bias[first + channel] - scale * mean;
-                        for (out, &x) in out.iter_mut().zip(input) {
-                            *out = x * scale + shift;
-                        }
+                        scale_and_shift(input, out, scale, shift);
                         if let Some(activation) = self.activation {
                             activation.apply(out);
                         }
@@ -150,10 +173,7 @@ impl CustomOp3 for LayerNorm {
                 .for_each(|(out, input)| {
                     let (mean, variance) = moments(input);
                     let inverse = 1.0 / (variance + self.eps).sqrt();
-                    let lines = out.iter_mut().zip(input).zip(weight).zip(bias);
-                    for (((out, &x), &weight), &bias) in lines {
-                        *out = (x - mean) * inverse * weight + bias;
-                    }
+                    centre_and_scale(input, out, weight, bias, mean, inverse);
                 });
         };
         profile::measured("layer_norm", || format!("{:?}", l1.dims()), 0.0, run);

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::math::{erf, exp, sigmoid, tanh};
+use super::vectorised::vectorised;
 use super::{profile, values};
 
 /// An activation function.
@@ -28,22 +29,36 @@ pub enum Pointwise {
 impl Pointwise {
     /// Applies the function in place.
     pub fn apply(self, values: &mut [f32]) {
-        match self {
-            Self::Silu => each(values, |x| x * sigmoid(x)),
-            Self::Gelu => each(values, gelu),
-            Self::GeluTanh => each(values, |x| {
+        apply(self, values);
+    }
+}
+
+vectorised! {
+    fn apply(function: Pointwise, values: &mut [f32]) {
+        match function {
+            Pointwise::Silu => each(values, |x| x * sigmoid(x)),
+            Pointwise::Gelu => each(values, gelu),
+            Pointwise::GeluTanh => each(values, |x| {
                 0.5 * x * (1.0 + tanh(0.797_884_6 * (x + 0.044_715 * x * x * x)))
             }),
-            Self::QuickGelu => each(values, |x| x * sigmoid(1.702 * x)),
+            Pointwise::QuickGelu => each(values, |x| x * sigmoid(1.702 * x)),
             // Not f32::max, which would turn NaN into 0.
-            Self::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
-            Self::Mish => each(values, |x| {
+            Pointwise::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
+            Pointwise::Mish => each(values, |x| {
                 // tanh(ln(1 + e)) = (e² + 2e) / (e² + 2e + 2); for large x the factor is 1
                 let e = exp(if x > 30.0 { 30.0 } else { x });
                 let s = e * (e + 2.0);
                 x * (s / (s + 2.0))
             }),
-            Self::Tanh => each(values, tanh),
+            Pointwise::Tanh => each(values, tanh),
+        }
+    }
+
+    /// `out = value · GELU(gate)`, the two halves of a row.
+    fn gate(row: &[f32], out: &mut [f32]) {
+        let (value, gate) = row.split_at(out.len());
+        for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
+            *out = value * gelu(gate);
         }
     }
 }
@@ -118,12 +133,7 @@ impl CustomOp1 for Geglu {
         let run = || {
             out.par_chunks_mut(half)
                 .zip(input.par_chunks(2 * half))
-                .for_each(|(out, row)| {
-                    let (value, gate) = row.split_at(half);
-                    for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
-                        *out = value * gelu(gate);
-                    }
-                });
+                .for_each(|(out, row)| gate(row, out));
         };
         profile::measured("geglu", || format!("{dims:?}"), 0.0, run);
         Ok((CpuStorage::F32(out), Shape::from(dims)))

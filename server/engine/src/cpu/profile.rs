@@ -2,8 +2,8 @@
 //! one look at a flag per call.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// One kind of operation on one shape.
@@ -22,8 +22,10 @@ pub struct Entry {
 }
 
 static TAKING: AtomicBool = AtomicBool::new(false);
-static ENTRIES: Mutex<BTreeMap<(&'static str, String), (u64, f64, f64)>> =
-    Mutex::new(BTreeMap::new());
+/// Count, seconds and floating-point operations of each operation and shape.
+type Table = BTreeMap<(&'static str, String), (u64, f64, f64)>;
+
+static ENTRIES: Mutex<Table> = Mutex::new(Table::new());
 
 /// Begins a profile of the whole process, from nothing.
 pub fn start() {
@@ -48,10 +50,8 @@ pub fn stop() -> Vec<Entry> {
     list
 }
 
-fn entries() -> std::sync::MutexGuard<'static, BTreeMap<(&'static str, String), (u64, f64, f64)>> {
-    ENTRIES
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+fn entries() -> MutexGuard<'static, Table> {
+    ENTRIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work`, and notes it while a profile is being taken.

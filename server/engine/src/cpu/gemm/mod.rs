@@ -189,11 +189,8 @@ impl Task<'_> {
         (k, depth): (usize, usize),
     ) {
         let kernel = self.kernel;
-        let tile = kernel.lanes * VECTORS;
         // 1. Pack the right operand, one strip per tile.
-        let strips: Vec<(usize, usize, usize)> = pieces(columns, tile)
-            .map(|(first, count)| (first, count, count.next_multiple_of(kernel.lanes)))
-            .collect();
+        let strips = strips(kernel, columns);
         let packed: usize = strips.iter().map(|(_, _, width)| width * depth).sum();
         grow(right_panel, packed);
         let mut at = 0;
@@ -205,22 +202,50 @@ impl Task<'_> {
         }
         // 2. Blocks of rows of the left one, and with each of them all strips.
         for block in pieces(rows, ROWS) {
-            let bars: Vec<(usize, usize)> = pieces(block, kernel.rows).collect();
-            let bar = kernel.rows * depth;
-            grow(left_panel, bars.len() * bar);
+            let steps = (k, depth);
+            self.block(
+                block,
+                &strips,
+                right_panel,
+                k == 0,
+                steps,
+                left_panel,
+                scratch,
+            );
+        }
+    }
+
+    /// Packs a block of rows and multiplies it with all strips of `right_panel`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the state of the innermost loops"
+    )]
+    fn block(
+        &self,
+        rows: (usize, usize),
+        strips: &[(usize, usize, usize)],
+        right_panel: &[f32],
+        begin: bool,
+        (k, depth): (usize, usize),
+        left_panel: &mut Vec<f32>,
+        scratch: &mut Vec<f32>,
+    ) {
+        let kernel = self.kernel;
+        let bars: Vec<(usize, usize)> = pieces(rows, kernel.rows).collect();
+        let bar = kernel.rows * depth;
+        grow(left_panel, bars.len() * bar);
+        for (index, &span) in bars.iter().enumerate() {
+            let panel = &mut left_panel[index * bar..][..bar];
+            self.a
+                .pack(kernel, span, (k, depth), kernel.rows, panel, scratch);
+        }
+        let mut at = 0;
+        for &(first, count, width) in strips {
+            let right = &right_panel[at..at + width * depth];
+            at += width * depth;
             for (index, &span) in bars.iter().enumerate() {
-                let panel = &mut left_panel[index * bar..][..bar];
-                self.a
-                    .pack(kernel, span, (k, depth), kernel.rows, panel, scratch);
-            }
-            let mut at = 0;
-            for &(first, count, width) in &strips {
-                let right = &right_panel[at..at + width * depth];
-                at += width * depth;
-                for (index, &span) in bars.iter().enumerate() {
-                    let left = &left_panel[index * bar..][..bar];
-                    self.tile(left, right, span, (first, count, width), k == 0, depth);
-                }
+                let left = &left_panel[index * bar..][..bar];
+                self.tile(left, right, span, (first, count, width), begin, depth);
             }
         }
     }
@@ -284,6 +309,90 @@ impl Task<'_> {
     }
 }
 
+/// A right operand packed whole, for products that take it again and again. Its depth is one panel,
+/// so its vectors should be short.
+pub struct Packed {
+    values: Vec<f32>,
+    count: usize,
+    depth: usize,
+}
+
+impl Packed {
+    /// Number of vectors.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Packs `b`.
+    ///
+    /// # Panics
+    /// If its vectors reach beyond its values.
+    pub fn new(b: &Operand<'_>) -> Self {
+        let (count, depth) = (b.count(), b.depth());
+        assert!(b.is_sound(), "an operand reaches beyond its values");
+        let kernel = kernel();
+        let mut values = Vec::new();
+        let mut scratch = Vec::new();
+        for (first, count, width) in strips(kernel, (0, count)) {
+            let at = values.len();
+            values.resize(at + width * depth, 0.0);
+            let panel = &mut values[at..];
+            b.pack(
+                kernel,
+                (first, count),
+                (0, depth),
+                width,
+                panel,
+                &mut scratch,
+            );
+        }
+        Self {
+            values,
+            count,
+            depth,
+        }
+    }
+}
+
+/// `out[i, j] = Σₖ a[i, k] b[j, k]`, or that added to `out` if `add`, on this thread alone.
+///
+/// # Panics
+/// If the shapes do not fit each other, or `out`.
+pub fn multiply_packed(out: &mut [f32], stride: usize, a: &Operand<'_>, b: &Packed, add: bool) {
+    let (rows, columns, depth) = (a.count(), b.count, b.depth);
+    assert_eq!(
+        depth,
+        a.depth(),
+        "the vectors of a product differ in length"
+    );
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(
+        (rows - 1) * stride + columns <= out.len() && columns <= stride && a.is_sound(),
+        "a product reaches beyond its output"
+    );
+    let kernel = kernel();
+    let task = Task {
+        kernel,
+        a,
+        b: a,
+        bias: Bias::None,
+        depth,
+        output: Output {
+            start: out.as_mut_ptr(),
+            stride,
+        },
+    };
+    PANELS.with_borrow_mut(|[left_panel, _, scratch]| {
+        let strips = strips(kernel, (0, columns));
+        for block in pieces((0, rows), ROWS) {
+            let steps = (0, depth);
+            task.block(block, &strips, &b.values, !add, steps, left_panel, scratch);
+        }
+    });
+}
+
 /// Most floating-point operations per second that all compute threads together reach, a
 /// multiplication and its addition counted as two: whole tiles out of the first cache, nothing
 /// else. The best of several rounds that take `seconds` in all.
@@ -320,6 +429,13 @@ pub fn fma_peak(seconds: f64) -> f64 {
         best = best.max(per_round / round.elapsed().as_secs_f64());
     }
     best
+}
+
+/// Strips of columns, one tile wide: first, count, and the width they are packed with.
+fn strips(kernel: &Kernel, columns: (usize, usize)) -> Vec<(usize, usize, usize)> {
+    pieces(columns, kernel.lanes * VECTORS)
+        .map(|(first, count)| (first, count, count.next_multiple_of(kernel.lanes)))
+        .collect()
 }
 
 /// Cuts (first, count) into pieces of `size` and what is left over.
