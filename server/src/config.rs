@@ -5,7 +5,6 @@ mod generate_args; // the options of `atelier generate`
 
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
 
-use crate::models::command::ModelsArgs;
 use crate::bench::BenchArgs;
 use crate::models::command::ModelsArgs;
 use crate::startup::StartupError;

@@ -75,10 +75,16 @@ impl<'a> Workload<'a> {
                 let prompts =
                     pipeline.encode_prompts(PROMPT, negative, &PromptOptions::default())?;
                 let pixels = size as f32;
+                let mut sizes = vec![pixels, pixels, 0.0, 0.0, pixels, pixels];
+                // A refiner takes an aesthetic score in place of the target's two sides.
+                if description.kind.contains("refiner") {
+                    sizes.splice(4.., [6.0]);
+                }
+                let time_ids = vec![sizes; batch];
                 let conditioning = unet.condition(
                     &prompts.prompt_embeds,
                     &prompts.pooled_prompt_embeds,
-                    [pixels, pixels, 0.0, 0.0, pixels, pixels],
+                    &time_ids,
                     request.guidance_scale,
                 )?;
                 Inputs::Unet(noise(unet.config().in_channels)?, Box::new(conditioning))
