@@ -7,7 +7,7 @@ use crate::EngineError;
 use crate::config::Config;
 use crate::cpu::attention;
 use crate::nn::{Activation, LayerNorm, LayerTable, Linear};
-use crate::weights::{StoredMatrix, WeightFiles, Weights, load_adaptable};
+use crate::weights::{Residency, StoredMatrix, WeightFiles, Weights, load_adaptable};
 
 /// `text_encoder/config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +77,7 @@ impl TextEncoderConfig {
 /// A text encoder.
 pub struct TextEncoder {
     config: TextEncoderConfig,
+    residency: Residency,
     token_embedding: StoredMatrix,
     position_embedding: Tensor,
     layers: Vec<EncoderLayer>,
@@ -211,8 +212,14 @@ impl TextEncoder {
                 })
                 .transpose()?,
             layer_table: LayerTable::new(),
+            residency: weights.residency(),
             config: config.clone(),
         })
+    }
+
+    /// Gives the pages of the weights back until they are needed again.
+    pub fn release(&self) {
+        self.residency.release();
     }
 
     /// The architecture.

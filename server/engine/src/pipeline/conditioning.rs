@@ -55,6 +55,13 @@ pub struct TextEncoders {
 }
 
 impl TextEncoders {
+    /// Gives the pages of the encoders' weights back until they are needed again.
+    pub fn release(&self) {
+        for encoder in &self.encoders {
+            encoder.text_encoder.release();
+        }
+    }
+
     /// Takes the encoders of the model at `folder`, in order; the last has the projection.
     /// `force_zeros_for_empty_prompt` is the model index' entry of that name.
     pub fn new(

@@ -82,6 +82,10 @@ pub(super) fn generate(
             }
         }
     }
+    // What is done is given back: the process holds the pages of one component at a time.
+    for stage in &stages {
+        stage.expert.text_encoders.release();
+    }
     timings.text_encoding_s = started.elapsed().as_secs_f64();
 
     // 3. Bring image and mask to the size that is worked at. One generator draws all noise, in the
@@ -133,6 +137,7 @@ pub(super) fn generate(
         };
         let step_s = &mut timings.step_s;
         latents = Some(denoiser.run(start, &mut generator, &mut observer, step_s)?);
+        stage.expert.unet.release();
         timings.stage_steps.push(stage.steps.len());
         timings.denoising_s += denoising.elapsed().as_secs_f64();
     }
@@ -145,6 +150,7 @@ pub(super) fn generate(
     let tiles = tile_side(request.vae_tiling, vae.config(), shape.1, shape.2);
     let latents = tensor(latents, 1, shape)?;
     let mut image = to_rgb(&vae.decode_scaled_in_tiles(&latents, tiles)?)?;
+    vae.release();
 
     // 6. Put it back, where only a region was worked on.
     if let (Some(masked), Some(input)) = (

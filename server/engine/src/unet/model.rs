@@ -8,11 +8,12 @@ use super::embeddings::{TimestepEmbedding, guidance_scale_embedding, sinusoidal_
 use super::transformer::TextKeys;
 use crate::EngineError;
 use crate::nn::{Conv2d, GroupNorm, Linear};
-use crate::weights::Weights;
+use crate::weights::{Residency, Weights};
 
 /// The UNet of an SDXL model.
 pub struct Unet {
     config: UnetConfig,
+    residency: Residency,
     conv_in: Conv2d,
     time_embedding: TimestepEmbedding,
     add_embedding: TimestepEmbedding,
@@ -125,8 +126,14 @@ impl Unet {
                 config.out_channels,
                 config.conv_out_kernel,
             )?,
+            residency: weights.residency(),
             config: config.clone(),
         })
+    }
+
+    /// Gives the pages of the weights back until they are needed again.
+    pub fn release(&self) {
+        self.residency.release();
     }
 
     /// The architecture.

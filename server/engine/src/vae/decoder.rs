@@ -10,11 +10,12 @@ use crate::EngineError;
 use crate::cpu::upsample_nearest;
 use crate::nn::{Activation, Conv2d, GroupNorm};
 use crate::unet::ResnetBlock;
-use crate::weights::Weights;
+use crate::weights::{Residency, Weights};
 
 /// The decoding half of an autoencoder.
 pub struct VaeDecoder {
     config: VaeConfig,
+    residency: Residency,
     post_quant_conv: Option<Conv2d>,
     conv_in: Conv2d,
     mid_block: MidBlock,
@@ -73,8 +74,14 @@ impl VaeDecoder {
                 EPS,
             )?,
             conv_out: Conv2d::load(&decoder.at("conv_out"), inputs, 3, 3)?,
+            residency: weights.residency(),
             config: config.clone(),
         })
+    }
+
+    /// Gives the pages of the weights back until they are needed again.
+    pub fn release(&self) {
+        self.residency.release();
     }
 
     /// The architecture.

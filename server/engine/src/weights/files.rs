@@ -9,6 +9,7 @@ use safetensors::Dtype;
 
 use super::gguf::{GgufKind, MAGIC, parse_gguf};
 use super::mapped::{Header, PICKLE, WeightFile, has_pickle_name, parse_safetensors};
+use super::residency::Residency;
 use super::stored::{Format, StoredMatrix};
 use crate::EngineError;
 use crate::config::Config;
@@ -324,6 +325,21 @@ impl WeightFiles {
 
     fn bytes_of(&self, tensor: &StoredTensor) -> &[u8] {
         &self.files[tensor.file].bytes()[tensor.start..tensor.end]
+    }
+
+    /// Where the tensors lie, for giving their pages back.
+    pub fn residency(&self) -> Residency {
+        let mut residency = Residency::default();
+        for (index, file) in self.files.iter().enumerate() {
+            let ranges = self
+                .tensors
+                .values()
+                .filter(|tensor| tensor.file == index)
+                .map(|tensor| tensor.start..tensor.end)
+                .collect();
+            residency.add(file, ranges);
+        }
+        residency
     }
 
     /// Counts what the headers list.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{StoredMatrix, StoredTensor, WeightFiles};
+use super::{Residency, StoredMatrix, StoredTensor, WeightFiles};
 use crate::EngineError;
 use crate::nn::{AdapterSlot, LayerShape, LayerTable};
 
@@ -199,6 +199,11 @@ impl Weights {
         let mut layers = self.shared.layers.borrow_mut();
         layers.insert(self.prefix.clone(), layer);
         slot
+    }
+
+    /// Where all of the component's tensors lie.
+    pub fn residency(&self) -> Residency {
+        self.shared.files.residency()
     }
 
     /// Whether nothing is read yet: the pass over the headers.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -122,6 +123,30 @@ impl WeightFile {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the pages of `range` back to the system, if they are mapped from a file; the next look
+    /// at them fetches them again.
+    pub fn release(&self, range: Range<usize>) {
+        let Bytes::Mapped(map) = &self.bytes else {
+            return;
+        };
+        let end = range.end.min(map.len());
+        if range.start < end {
+            #[cfg(unix)]
+            // SAFETY: the map is shared and read-only, so that a page given back comes again with
+            // the same bytes of the file.
+            let advised = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    end - range.start,
+                )
+            };
+            // Where the system does not take the advice, nothing is lost but memory.
+            #[cfg(unix)]
+            let _ = advised;
+        }
     }
 
     /// All of its bytes.

@@ -11,6 +11,7 @@ pub mod ldm;
 mod loader;
 mod mapped;
 mod quantised;
+mod residency;
 mod stored;
 
 pub use files::{StoredTensor, WeightFiles, WeightSummary};
@@ -18,4 +19,5 @@ pub use gguf::{GgufHeader, GgufKind, GgufTensor, parse_gguf};
 pub use loader::{Weights, load_adaptable, load_component, survey};
 pub use mapped::{Header, ListedTensor, WeightFile, parse_safetensors, refuse_pickle};
 pub use quantised::Quantisation;
+pub use residency::Residency;
 pub use stored::{Format, StoredMatrix};
