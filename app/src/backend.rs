@@ -9,7 +9,7 @@ use crate::admin::{DevicesReport, QueueRow, UserRow};
 use crate::error::AppError;
 use crate::gallery::{GalleryPage, ImageDetail, ImageId};
 use crate::studio::{
-    DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary, PromptTokens,
+    AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary, PromptTokens,
 };
 use async_trait::async_trait;
 use leptos::prelude::use_context;
@@ -92,7 +92,8 @@ pub trait Accounts: Send + Sync {
 /// The studio's side of the queue.
 #[async_trait]
 pub trait Jobs: Send + Sync {
-    /// Checks the request, fills defaults in and queues it durably before answering.
+    /// Checks the request, fills defaults in and queues it durably before answering. Of several
+    /// images, the first one's job is answered; an image that is there already is a job that is done.
     async fn submit(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<JobView>;
     /// The viewer's jobs that are queued or running (oldest first), then those that ended in the
     /// last ten minutes without an image (failed, cancelled).
@@ -111,6 +112,10 @@ pub trait Jobs: Send + Sync {
     ) -> Answer<PromptTokens>;
     /// The models that can be asked for, the default first.
     async fn list_models(&self, viewer: &Viewer) -> Answer<Vec<ModelSummary>>;
+    /// The LoRAs that can be asked for, by name.
+    async fn list_loras(&self, viewer: &Viewer) -> Answer<Vec<AddOn>>;
+    /// The VAEs that can be asked for in place of a model's own, by name.
+    async fn list_vaes(&self, viewer: &Viewer) -> Answer<Vec<AddOn>>;
     /// The device in one line.
     async fn device_badge(&self, viewer: &Viewer) -> Answer<DeviceBadge>;
 }

@@ -225,6 +225,7 @@ mod tests {
                 seed: 1,
                 scheduler: None,
                 model: "demo".into(),
+                ..Settings::default()
             },
             position: None,
             phase: None,
@@ -233,6 +234,7 @@ mod tests {
             seconds_left: None,
             preview: None,
             image_id: None,
+            cached: false,
             error: None,
             attempt: 1,
             created_at: 0,

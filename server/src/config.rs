@@ -122,6 +122,19 @@ impl FromStr for ModelFolder {
     }
 }
 
+/// Folders of LoRAs, besides `models/loras` in the data folder.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LoraDirs {
+    /// A folder with LoRAs (.safetensors), besides models/loras in the data folder; repeatable.
+    #[arg(
+        long = "lora-dir",
+        env = "ATELIER_LORA_DIRS",
+        value_delimiter = ',',
+        value_name = "DIR"
+    )]
+    pub paths: Vec<PathBuf>,
+}
+
 /// How long a worker may be silent before its job is somebody else's.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Lease {
@@ -166,6 +179,12 @@ pub struct ServeConfig {
     /// Extra model folders.
     #[command(flatten)]
     pub models: ModelFolders,
+    /// Folders of LoRAs.
+    #[command(flatten)]
+    pub lora_dirs: LoraDirs,
+    /// Make every image anew, also one that is in its owner's gallery already.
+    #[arg(long, env = "ATELIER_NO_RESULT_CACHE")]
+    pub no_result_cache: bool,
     /// Model used when a request names none.
     #[arg(long, env = "ATELIER_DEFAULT_MODEL", value_name = "NAME")]
     pub default_model: Option<String>,
@@ -263,6 +282,9 @@ pub struct WorkerArgs {
     /// Extra model folders.
     #[command(flatten)]
     pub models: ModelFolders,
+    /// Folders of LoRAs.
+    #[command(flatten)]
+    pub lora_dirs: LoraDirs,
     /// Device to compute on: cpu or cuda:N.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,

@@ -265,6 +265,7 @@ fn settle(args: &GenerateArgs, model: &Model, image: Option<&RgbImage>) -> Setti
         model: summary.name.clone(),
         prompt_syntax: args.prompt_syntax.into(),
         clip_skip: args.clip_skip,
+        ..Settings::default()
     }
 }
 
@@ -286,6 +287,8 @@ fn facts(generation: &Generation, loading_s: f64, began: Instant, extras: Extras
         step_s: timings.step_s.clone(),
         notes: generation.notes.clone(),
         extras,
+        text_cached: generation.text_cached,
+        model_fingerprint: None,
         version: Facts::VERSION.into(),
     }
 }

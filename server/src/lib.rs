@@ -13,4 +13,5 @@ pub mod http; // every URL on one screen, and the thin front doors behind them
 pub mod jobs; // limits, fairness, the queue, the supervisor and the worker process
 pub mod models; // weights on disk, and the embedded demo model
 pub mod startup; // Application::build(config): the only place where parts are joined
-pub mod telemetry; // logs // `atelier generate`: the engine with no server or database
+pub mod telemetry; // logs
+pub mod uploads; // images that people send to start from // `atelier generate`: the engine with no server or database

@@ -11,6 +11,7 @@ use crate::gallery::GalleryService;
 use crate::http;
 use crate::jobs::JobService;
 use crate::models::Models;
+use crate::uploads::UploadService;
 use atelier_app::backend::Backend;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -109,6 +110,8 @@ pub struct Services {
     pub jobs: Arc<JobService>,
     /// Images.
     pub gallery: Arc<GalleryService>,
+    /// Images that people send to start from.
+    pub uploads: Arc<UploadService>,
     /// What administrators may ask.
     pub admin: Arc<AdminService>,
     /// Hardware and the decision about it.
@@ -169,12 +172,14 @@ impl Application {
         let models = open_models(&config).await?;
         let devices = Devices::start(db.clone(), config.clone()).await?;
         let gallery = GalleryService::open(db.clone(), &config).await?;
+        let uploads = UploadService::open(db.clone(), &config, gallery.clone()).await?;
         let jobs = JobService::start(
             db.clone(),
             config.clone(),
             devices.clone(),
             models.clone(),
             gallery.clone(),
+            uploads.clone(),
             shutdown.clone(),
         )
         .await?;
@@ -189,6 +194,7 @@ impl Application {
             accounts,
             jobs,
             gallery,
+            uploads,
             admin,
             devices,
             models,

@@ -1,14 +1,21 @@
 //! The settings most people leave alone: negative prompt, steps, guidance, size, seed, scheduler, model.
 
 use super::draft::Draft;
-use super::{GenerationForm, JobView, ModelSummary};
+use super::{AddOn, GenerationForm, JobView, ModelSummary};
 use crate::components::{Answer, Field, field_error, number_text};
 use crate::live::use_live;
 use leptos::prelude::*;
 
 /// The folded part of the form.
 #[component]
-pub fn Advanced(draft: Draft, models: Vec<ModelSummary>, answer: Answer<JobView>) -> impl IntoView {
+pub fn Advanced(
+    draft: Draft,
+    models: Vec<ModelSummary>,
+    loras: Vec<AddOn>,
+    vaes: Vec<AddOn>,
+    answer: Answer<JobView>,
+) -> impl IntoView {
+    let _ = (&loras, &vaes);
     let initial = draft.initial.get_value();
     let models = StoredValue::new(models);
     // The model chosen in the form decides what empty fields mean.
@@ -282,6 +289,7 @@ mod tests {
     fn model(side: u32, multiple: u32, max_side: u32) -> ModelSummary {
         ModelSummary {
             name: "demo".into(),
+            kind: "stable-diffusion-xl-base".into(),
             description: String::new(),
             default_width: side,
             default_height: side,

@@ -36,6 +36,8 @@ pub async fn load_studio(#[server(default)] from: String) -> Result<StudioData, 
     Ok(StudioData {
         jobs: backend.jobs.list_active(&viewer).await?,
         models: backend.jobs.list_models(&viewer).await?,
+        loras: backend.jobs.list_loras(&viewer).await?,
+        vaes: backend.jobs.list_vaes(&viewer).await?,
         device: backend.jobs.device_badge(&viewer).await?,
         recent: backend.gallery.list_images(&viewer, None, 12).await?.images,
         from,

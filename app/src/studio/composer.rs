@@ -4,7 +4,8 @@ use super::advanced::Advanced;
 use super::draft::{Draft, remembered};
 use super::prompt::TokenLine;
 use super::{
-    DeviceBadge, Estimate, GenerationForm, ModelSummary, SubmitGeneration, estimate_generation,
+    AddOn, DeviceBadge, Estimate, GenerationForm, ModelSummary, SubmitGeneration,
+    estimate_generation,
 };
 use crate::components::{
     Badge, ErrorNotice, Field, Notice, Tone, field_error, form_error, seconds_text,
@@ -22,6 +23,10 @@ pub fn Composer(
     draft: Draft,
     /// The models that can be asked for, the default first.
     models: Vec<ModelSummary>,
+    /// The LoRAs that can be asked for.
+    loras: Vec<AddOn>,
+    /// The VAEs that can be asked for.
+    vaes: Vec<AddOn>,
     /// The device in one line.
     device: DeviceBadge,
     /// Whether the form was filled from an image.
@@ -95,7 +100,7 @@ pub fn Composer(
                         {reason.map(|reason| view! { <p class="quiet small">{reason}</p> })}
                     </div>
                     <Fold wrong_inside=wrong_inside>
-                        <Advanced draft=draft models=models answer=answer/>
+                        <Advanced draft=draft models=models loras=loras vaes=vaes answer=answer/>
                     </Fold>
                 </div>
             </ActionForm>

@@ -7,11 +7,15 @@ mod desk;
 mod draft;
 mod prompt;
 mod request;
+mod settings;
 mod studio_page;
 
 pub use calls::*;
 pub use prompt::{PromptSyntax, PromptTokens, TokenCount};
 pub use request::GenerationForm;
+pub use settings::{
+    GenerationRequest, ImageSource, InputFile, LORA_WEIGHT_LIMIT, LoraWeight, MAX_IMAGES, Settings,
+};
 pub use studio_page::StudioPage;
 
 use crate::gallery::ImageCard;
@@ -21,64 +25,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(pub String);
-
-/// What a person asks for. Absent fields take the model's defaults; the same shape is the body of
-/// `POST /api/generate-image`, where unknown fields are ignored.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct GenerationRequest {
-    /// What to draw; 1 to 10 000 characters.
-    pub prompt: String,
-    /// What to keep out. Absent differs from empty: absent means zeroed conditioning in SDXL.
-    pub negative_prompt: Option<String>,
-    /// Denoising steps, 1 to 150 (the model's default when absent).
-    pub num_inference_steps: Option<u32>,
-    /// Classifier-free guidance; 1.0 or less turns it off.
-    pub guidance_scale: Option<f64>,
-    /// Pixels; a multiple of 8.
-    pub width: Option<u32>,
-    /// Pixels; a multiple of 8.
-    pub height: Option<u32>,
-    /// Random when absent. The same seed gives the same image.
-    pub seed: Option<u64>,
-    /// A scheduler's name; the model's own when absent.
-    pub scheduler: Option<String>,
-    /// A model's name; the server's default when absent.
-    pub model: Option<String>,
-    /// How the prompts are read.
-    pub prompt_syntax: PromptSyntax,
-    /// Last layers of the text encoders to leave out, besides the one that SDXL leaves out.
-    pub clip_skip: u32,
-}
-
-/// A request after defaults and the seed were filled in: everything needed to make the image again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// What to draw.
-    pub prompt: String,
-    /// What to keep out, if given.
-    pub negative_prompt: Option<String>,
-    /// Denoising steps.
-    pub num_inference_steps: u32,
-    /// Classifier-free guidance.
-    pub guidance_scale: f64,
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// The seed that was used.
-    pub seed: u64,
-    /// The scheduler asked for; `None` is the model's own.
-    pub scheduler: Option<String>,
-    /// The model's name.
-    pub model: String,
-    /// How the prompts are read.
-    #[serde(default, skip_serializing_if = "PromptSyntax::is_auto")]
-    pub prompt_syntax: PromptSyntax,
-    /// Last layers of the text encoders to leave out, besides the one that SDXL leaves out.
-    #[serde(default, skip_serializing_if = "prompt::is_zero")]
-    pub clip_skip: u32,
-}
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +72,9 @@ pub struct JobView {
     pub preview: Option<String>,
     /// The result, once done.
     pub image_id: Option<String>,
+    /// The result was there already: an earlier image with the same settings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
     /// Why it failed, in words for its owner.
     pub error: Option<String>,
     /// Which attempt runs or ran last (1 = first).
@@ -166,6 +115,9 @@ pub struct Estimate {
 pub struct ModelSummary {
     /// The name that requests use, e.g. `demo`.
     pub name: String,
+    /// What it is: `stable-diffusion-xl-base`, `-inpainting` or `-refiner`.
+    #[serde(default)]
+    pub kind: String,
     /// A sentence for people.
     pub description: String,
     /// Pixels.
@@ -188,6 +140,51 @@ pub struct ModelSummary {
     pub example_prompts: Vec<String>,
 }
 
+impl ModelSummary {
+    /// Whether it finishes what another model has begun.
+    pub fn is_refiner(&self) -> bool {
+        self.kind.ends_with("-refiner")
+    }
+}
+
+/// A LoRA or a VAE that can be named in a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddOn {
+    /// The name that requests use.
+    pub name: String,
+    /// The file's size.
+    pub bytes: u64,
+    /// Ranks of a LoRA's layers, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<u32>,
+    /// The parts of a model that a LoRA acts on: `unet`, `text_encoder`, `text_encoder_2`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
+    /// Words that its author says call it up, and the commonest tags it was trained on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<String>,
+    /// Why it cannot be used, where that is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// An image that was sent to the server to start from, or a mask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadSummary {
+    /// The id that requests use.
+    pub id: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// The file's size.
+    pub bytes: u64,
+    /// The file's SHA-256 in hex.
+    pub sha256: String,
+    /// Unix milliseconds.
+    pub created_at: i64,
+}
+
 /// The device in one line, for the badge every user sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceBadge {
@@ -204,8 +201,14 @@ pub struct DeviceBadge {
 pub struct StudioData {
     /// The viewer's jobs: active ones, and those that ended without an image a moment ago.
     pub jobs: Vec<JobView>,
-    /// The models that can be asked for, the default first.
+    /// The models that can be asked for, the default first; refiners too.
     pub models: Vec<ModelSummary>,
+    /// The LoRAs that can be asked for.
+    #[serde(default)]
+    pub loras: Vec<AddOn>,
+    /// The VAEs that can be asked for in place of a model's own.
+    #[serde(default)]
+    pub vaes: Vec<AddOn>,
     /// The device in one line.
     pub device: DeviceBadge,
     /// The viewer's latest images.

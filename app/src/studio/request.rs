@@ -1,7 +1,7 @@
 //! The studio's form as typed, and its one way into a [`GenerationRequest`].
 
-use super::{GenerationRequest, Settings};
-use crate::components::{number_text, percent_encode};
+use super::{GenerationRequest, ImageSource, InputFile, LoraWeight, PromptSyntax, Settings};
+use crate::components::percent_encode;
 use crate::error::AppError;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -28,11 +28,45 @@ pub struct GenerationForm {
     pub scheduler: String,
     /// The server's default when empty.
     pub model: String,
+    /// Images per run; one when empty.
+    pub num_images: String,
+    /// No refiner when empty.
+    pub refiner: String,
+    /// The base model's share of the schedule.
+    pub denoising_split: String,
+    /// In place of a split: how much of the schedule the refiner runs on the finished image.
+    pub refiner_strength: String,
+    /// The score that the refiner is told to reach.
+    pub aesthetic_score: String,
+    /// The score that the refiner is guided away from.
+    pub negative_aesthetic_score: String,
+    /// An upload's id, or `image:` and the id of an image of the gallery.
+    pub init_image: String,
+    /// How much of the schedule is run on the image to start from.
+    pub strength: String,
+    /// As `init_image`.
+    pub mask: String,
+    /// Pixels.
+    pub mask_blur: String,
+    /// Pixels around the masked region, where that alone is worked on.
+    pub only_masked_padding: String,
+    /// `name:weight` separated by commas.
+    pub loras: String,
+    /// The model's own when empty.
+    pub vae: String,
+    /// Decided by the prompt when empty.
+    pub prompt_syntax: String,
+    /// Layers.
+    pub clip_skip: String,
+    /// 0 to 1.
+    pub guidance_rescale: String,
+    /// Decided by the memory at hand when empty.
+    pub vae_tiling: String,
 }
 
 impl GenerationForm {
     /// The names of its fields, on the wire and in errors.
-    pub const FIELDS: [&'static str; 9] = [
+    pub const FIELDS: [&'static str; 26] = [
         "prompt",
         "negative_prompt",
         "num_inference_steps",
@@ -42,6 +76,23 @@ impl GenerationForm {
         "seed",
         "scheduler",
         "model",
+        "num_images",
+        "refiner",
+        "denoising_split",
+        "refiner_strength",
+        "aesthetic_score",
+        "negative_aesthetic_score",
+        "init_image",
+        "strength",
+        "mask",
+        "mask_blur",
+        "only_masked_padding",
+        "loras",
+        "vae",
+        "prompt_syntax",
+        "clip_skip",
+        "guidance_rescale",
+        "vae_tiling",
     ];
 
     /// What the form asks for. Ranges and the model's own limits are the server's to check.
@@ -52,6 +103,8 @@ impl GenerationForm {
         if self.prompt.trim().is_empty() {
             return Err(AppError::invalid("prompt", "Say what to draw."));
         }
+        let share = "Give a number from 0 to 1.";
+        let pixels = "Give a whole number of pixels.";
         Ok(GenerationRequest {
             negative_prompt: text(self.negative_prompt),
             num_inference_steps: number(
@@ -59,22 +112,11 @@ impl GenerationForm {
                 &self.num_inference_steps,
                 "Give a whole number of steps, 1 to 150.",
             )?,
-            guidance_scale: number(
+            guidance_scale: finite(
                 "guidance_scale",
                 &self.guidance_scale,
                 "Give a number, e.g. 5 or 7.5.",
-            )?
-            .map(|scale: f64| {
-                if scale.is_finite() {
-                    Ok(scale)
-                } else {
-                    Err(AppError::invalid(
-                        "guidance_scale",
-                        "Give a number, e.g. 5 or 7.5.",
-                    ))
-                }
-            })
-            .transpose()?,
+            )?,
             width: number("width", &self.width, "Give the width in whole pixels.")?,
             height: number("height", &self.height, "Give the height in whole pixels.")?,
             seed: number(
@@ -84,6 +126,41 @@ impl GenerationForm {
             )?,
             scheduler: text(self.scheduler),
             model: text(self.model),
+            num_images: number(
+                "num_images",
+                &self.num_images,
+                "Give a whole number of images, 1 to 16.",
+            )?,
+            use_cache: None,
+            refiner: text(self.refiner),
+            denoising_split: finite("denoising_split", &self.denoising_split, share)?,
+            refiner_strength: finite("refiner_strength", &self.refiner_strength, share)?,
+            aesthetic_score: finite(
+                "aesthetic_score",
+                &self.aesthetic_score,
+                "Give a number from 0 to 10.",
+            )?,
+            negative_aesthetic_score: finite(
+                "negative_aesthetic_score",
+                &self.negative_aesthetic_score,
+                "Give a number from 0 to 10.",
+            )?,
+            init_image: ImageSource::from_text(&self.init_image),
+            strength: finite("strength", &self.strength, share)?,
+            mask: ImageSource::from_text(&self.mask),
+            mask_blur: finite("mask_blur", &self.mask_blur, "Give a number of pixels.")?,
+            only_masked_padding: number("only_masked_padding", &self.only_masked_padding, pixels)?,
+            loras: loras(&self.loras)?,
+            vae: text(self.vae),
+            prompt_syntax: syntax(&self.prompt_syntax)?,
+            clip_skip: number(
+                "clip_skip",
+                &self.clip_skip,
+                "Give a whole number of layers; 0 leaves none out.",
+            )?
+            .unwrap_or(0),
+            guidance_rescale: finite("guidance_rescale", &self.guidance_rescale, share)?,
+            vae_tiling: text(self.vae_tiling),
             prompt: self.prompt,
             ..GenerationRequest::default()
         })
@@ -95,17 +172,39 @@ impl GenerationForm {
             prompt: settings.prompt.clone(),
             negative_prompt: settings.negative_prompt.clone().unwrap_or_default(),
             num_inference_steps: settings.num_inference_steps.to_string(),
-            guidance_scale: number_text(settings.guidance_scale),
+            guidance_scale: settings.guidance_scale.to_string(),
             width: settings.width.to_string(),
             height: settings.height.to_string(),
             seed: settings.seed.to_string(),
             scheduler: settings.scheduler.clone().unwrap_or_default(),
             model: settings.model.clone(),
+            num_images: String::new(),
+            refiner: settings.refiner.clone().unwrap_or_default(),
+            denoising_split: optional(settings.denoising_split),
+            refiner_strength: optional(settings.refiner_strength),
+            aesthetic_score: optional(settings.aesthetic_score),
+            negative_aesthetic_score: optional(settings.negative_aesthetic_score),
+            init_image: upload(settings.init_image.as_ref()),
+            strength: optional(settings.strength),
+            mask: upload(settings.mask.as_ref()),
+            mask_blur: optional(settings.mask_blur),
+            only_masked_padding: shown(settings.only_masked_padding),
+            loras: lora_text(&settings.loras),
+            vae: settings.vae.clone().unwrap_or_default(),
+            prompt_syntax: match settings.prompt_syntax {
+                PromptSyntax::Auto => "",
+                PromptSyntax::Plain => "plain",
+                PromptSyntax::Weighted => "weighted",
+            }
+            .to_owned(),
+            clip_skip: shown(Some(settings.clip_skip).filter(|layers| *layers > 0)),
+            guidance_rescale: optional(settings.guidance_rescale),
+            vae_tiling: settings.vae_tiling.clone().unwrap_or_default(),
         }
     }
 
     /// The fields and their values, in the order of [`Self::FIELDS`].
-    pub fn values(&self) -> [&str; 9] {
+    pub fn values(&self) -> [&str; 26] {
         [
             &self.prompt,
             &self.negative_prompt,
@@ -116,6 +215,23 @@ impl GenerationForm {
             &self.seed,
             &self.scheduler,
             &self.model,
+            &self.num_images,
+            &self.refiner,
+            &self.denoising_split,
+            &self.refiner_strength,
+            &self.aesthetic_score,
+            &self.negative_aesthetic_score,
+            &self.init_image,
+            &self.strength,
+            &self.mask,
+            &self.mask_blur,
+            &self.only_masked_padding,
+            &self.loras,
+            &self.vae,
+            &self.prompt_syntax,
+            &self.clip_skip,
+            &self.guidance_rescale,
+            &self.vae_tiling,
         ]
     }
 
@@ -132,6 +248,23 @@ impl GenerationForm {
             seed: get("seed"),
             scheduler: get("scheduler"),
             model: get("model"),
+            num_images: get("num_images"),
+            refiner: get("refiner"),
+            denoising_split: get("denoising_split"),
+            refiner_strength: get("refiner_strength"),
+            aesthetic_score: get("aesthetic_score"),
+            negative_aesthetic_score: get("negative_aesthetic_score"),
+            init_image: get("init_image"),
+            strength: get("strength"),
+            mask: get("mask"),
+            mask_blur: get("mask_blur"),
+            only_masked_padding: get("only_masked_padding"),
+            loras: get("loras"),
+            vae: get("vae"),
+            prompt_syntax: get("prompt_syntax"),
+            clip_skip: get("clip_skip"),
+            guidance_rescale: get("guidance_rescale"),
+            vae_tiling: get("vae_tiling"),
         }
     }
 
@@ -163,6 +296,73 @@ fn number<T: FromStr>(field: &str, value: &str, advice: &str) -> Result<Option<T
     }
 }
 
+fn finite(field: &str, value: &str, advice: &str) -> Result<Option<f64>, AppError> {
+    match number::<f64>(field, value, advice)? {
+        Some(number) if !number.is_finite() => Err(AppError::invalid(field, advice)),
+        number => Ok(number),
+    }
+}
+
+/// `ink:0.8, paper` as a list; a name without a weight counts 1.
+fn loras(text: &str) -> Result<Vec<LoraWeight>, AppError> {
+    let mut list = Vec::new();
+    for part in text.split([',', '\n']).map(str::trim) {
+        if part.is_empty() {
+            continue;
+        }
+        let (name, weight) = match part.rsplit_once(':') {
+            None => (part, Some(1.0)),
+            Some((name, weight)) => (name.trim(), weight.trim().parse().ok()),
+        };
+        match weight.filter(|weight: &f64| weight.is_finite() && !name.is_empty()) {
+            Some(weight) => list.push(LoraWeight {
+                name: name.to_owned(),
+                weight,
+            }),
+            None => {
+                return Err(AppError::invalid(
+                    "loras",
+                    "Write each LoRA as name:weight, e.g. ink:0.8, with commas between them.",
+                ));
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// The list as [`loras`] reads it.
+pub(super) fn lora_text(list: &[LoraWeight]) -> String {
+    list.iter()
+        .map(|lora| format!("{}:{}", lora.name, lora.weight))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn syntax(text: &str) -> Result<PromptSyntax, AppError> {
+    match text.trim() {
+        "" | "auto" => Ok(PromptSyntax::Auto),
+        "plain" => Ok(PromptSyntax::Plain),
+        "weighted" => Ok(PromptSyntax::Weighted),
+        _ => Err(AppError::invalid(
+            "prompt_syntax",
+            "Choose auto, plain or weighted.",
+        )),
+    }
+}
+
+fn optional(number: Option<f64>) -> String {
+    // Every digit counts: the form must make the same image again.
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn shown(number: Option<u32>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn upload(file: Option<&InputFile>) -> String {
+    file.map(|file| file.upload_id.clone()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +390,7 @@ mod tests {
 
     #[test]
     fn each_bad_field_is_named() {
-        let cases: [(&str, GenerationForm); 7] = [
+        let cases: [(&str, GenerationForm); 12] = [
             ("prompt", form(|f| f.prompt = " \n".into())),
             (
                 "num_inference_steps",
@@ -201,6 +401,11 @@ mod tests {
             ("width", form(|f| f.width = "12.5".into())),
             ("height", form(|f| f.height = "tall".into())),
             ("seed", form(|f| f.seed = "18446744073709551616".into())),
+            ("num_images", form(|f| f.num_images = "two".into())),
+            ("strength", form(|f| f.strength = "inf".into())),
+            ("loras", form(|f| f.loras = "ink:much".into())),
+            ("loras", form(|f| f.loras = "ink, :1".into())),
+            ("clip_skip", form(|f| f.clip_skip = "-1".into())),
         ];
         for (field, form) in cases {
             let error = form.clone().parse().expect_err("must be refused");
@@ -228,6 +433,27 @@ mod tests {
             seed: u64::MAX,
             scheduler: Some("euler".into()),
             model: "demo".into(),
+            refiner: Some("demo-refiner".into()),
+            denoising_split: Some(0.75),
+            init_image: Some(InputFile {
+                upload_id: "0198c5a2-0000-7000-8000-000000000000".into(),
+                ..InputFile::default()
+            }),
+            strength: Some(0.35),
+            loras: vec![
+                LoraWeight {
+                    name: "ink: fine".into(),
+                    weight: -0.125,
+                },
+                LoraWeight {
+                    name: "paper".into(),
+                    weight: 1.0,
+                },
+            ],
+            prompt_syntax: PromptSyntax::Plain,
+            clip_skip: 1,
+            vae_tiling: Some("on".into()),
+            ..Settings::default()
         };
         let request = GenerationForm::from_settings(&settings)
             .parse()
@@ -236,5 +462,11 @@ mod tests {
         assert_eq!(request.guidance_scale, Some(7.5));
         assert_eq!((request.width, request.height), (Some(128), Some(96)));
         assert_eq!(request.negative_prompt.as_deref(), Some("blur"));
+        let by_form = serde_json::to_value(&request).expect("JSON");
+        let mut by_record: GenerationRequest =
+            serde_json::from_value(serde_json::to_value(&settings).expect("JSON"))
+                .expect("settings read as a request");
+        by_record.seed = request.seed;
+        assert_eq!(by_form, serde_json::to_value(&by_record).expect("JSON"));
     }
 }

@@ -64,6 +64,8 @@ fn Room(data: StudioData) -> impl IntoView {
     let StudioData {
         jobs,
         models,
+        loras,
+        vaes,
         device,
         recent,
         from,
@@ -84,7 +86,7 @@ fn Room(data: StudioData) -> impl IntoView {
     view! {
         <div class="studio">
             <h1 class="hidden">"Studio"</h1>
-            <Composer draft=draft models=models device=device restored=restored/>
+            <Composer draft=draft models=models loras=loras vaes=vaes device=device restored=restored/>
             <Desk draft=draft examples=examples recent=recent/>
         </div>
     }

@@ -84,6 +84,7 @@ impl House {
             seed: 18_446_744_073_709_551_615,
             scheduler: None,
             model: "demo".into(),
+            ..Settings::default()
         }
     }
 
@@ -100,6 +101,7 @@ impl House {
             seconds_left: (state == JobState::Running).then_some(2.5),
             preview: (state == JobState::Running).then(|| "data:image/png;base64,AAAA".into()),
             image_id: (state == JobState::Done).then(|| "img-1".into()),
+            cached: false,
             error: (state == JobState::Failed).then(|| "The model's file is cut short.".into()),
             attempt: 1,
             created_at: 1_795_538_049_000,
@@ -310,9 +312,22 @@ impl Jobs for House {
         })
     }
 
+    async fn prompt_tokens(&self, _: &Viewer, _: GenerationRequest) -> Answer<PromptTokens> {
+        Ok(PromptTokens {
+            prompt: TokenCount {
+                used: 5,
+                room: 75,
+                chunks: 1,
+                cut: None,
+            },
+            negative_prompt: None,
+        })
+    }
+
     async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {
         Ok(vec![ModelSummary {
             name: "demo".into(),
+            kind: "stable-diffusion-xl-base".into(),
             description: "Shapes.".into(),
             default_width: 128,
             default_height: 128,
@@ -324,6 +339,18 @@ impl Jobs for House {
             is_default: true,
             example_prompts: vec!["a red circle on a white background".into()],
         }])
+    }
+
+    async fn list_loras(&self, _: &Viewer) -> Answer<Vec<AddOn>> {
+        Ok(vec![AddOn {
+            name: "ink".into(),
+            bytes: 4096,
+            ..AddOn::default()
+        }])
+    }
+
+    async fn list_vaes(&self, _: &Viewer) -> Answer<Vec<AddOn>> {
+        Ok(Vec::new())
     }
 
     async fn device_badge(&self, _: &Viewer) -> Answer<DeviceBadge> {

@@ -106,6 +106,8 @@ impl FileError {
 pub struct ImageStore {
     images: PathBuf,
     thumbnails: PathBuf,
+    /// How originals' names end.
+    ending: &'static str,
 }
 
 /// How old an unreferenced file must be before a sweep removes it.
@@ -120,9 +122,27 @@ impl ImageStore {
     /// # Errors
     /// [`FileError::Io`] naming the folder that cannot be made.
     pub fn open(data_dir: &Path) -> Result<Self, FileError> {
+        Self::open_in(data_dir, "img", "thumb", ".png")
+    }
+
+    /// As [`ImageStore::open`], for what people send: files of several kinds, which have no ending.
+    ///
+    /// # Errors
+    /// As [`ImageStore::open`].
+    pub fn open_uploads(data_dir: &Path) -> Result<Self, FileError> {
+        Self::open_in(data_dir, "upload", "upload-thumb", "")
+    }
+
+    fn open_in(
+        data_dir: &Path,
+        images: &str,
+        thumbnails: &str,
+        ending: &'static str,
+    ) -> Result<Self, FileError> {
         let store = Self {
-            images: data_dir.join("img"),
-            thumbnails: data_dir.join("thumb"),
+            images: data_dir.join(images),
+            thumbnails: data_dir.join(thumbnails),
+            ending,
         };
         for folder in [&store.images, &store.thumbnails] {
             fs::create_dir_all(folder).map_err(FileError::io(folder))?;
@@ -256,7 +276,7 @@ impl ImageStore {
         for (path, name) in files_older_than(&self.images, age)? {
             if name.starts_with(TEMPORARY) {
                 remove_file(&path)?;
-            } else if let Some(hash) = hash_of_name(&name, ".png") {
+            } else if let Some(hash) = hash_of_name(&name, self.ending) {
                 old.push(hash);
             }
         }
@@ -273,7 +293,9 @@ impl ImageStore {
     }
 
     fn image_path(&self, hash: &ImageHash) -> PathBuf {
-        self.images.join(&hash.0[..2]).join(format!("{hash}.png"))
+        self.images
+            .join(&hash.0[..2])
+            .join(format!("{hash}{}", self.ending))
     }
 
     fn thumbnail_path(&self, hash: &ImageHash) -> PathBuf {

@@ -36,6 +36,12 @@ pub struct Facts {
     /// What was asked for beyond plain text to image.
     #[serde(default, skip_serializing_if = "Extras::is_empty")]
     pub extras: Extras,
+    /// Whether the prompts had been encoded before.
+    #[serde(default)]
+    pub text_cached: bool,
+    /// Which weights made it: a hash over the files of model, refiner, VAE and LoRAs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_fingerprint: Option<String>,
     /// The version of Atelier that made it.
     pub version: String,
 }
@@ -138,6 +144,12 @@ pub fn read_png_text(bytes: &[u8]) -> Result<Vec<(String, String)>, MetadataErro
 /// The text that A1111 writes: the prompt, the negative prompt, and one line of facts.
 pub fn parameters(settings: &Settings, facts: &Facts) -> String {
     let mut text = printable(&settings.prompt);
+    for lora in &settings.loras {
+        text.push_str(&printable(&format!(
+            " <lora:{}:{}>",
+            lora.name, lora.weight
+        )));
+    }
     if let Some(negative_prompt) = settings.negative_prompt.as_deref()
         && !negative_prompt.is_empty()
     {
@@ -158,6 +170,7 @@ pub fn parameters(settings: &Settings, facts: &Facts) -> String {
         // There, 1 stands for leaving nothing out.
         entries.push(("Clip skip", (settings.clip_skip + 1).to_string()));
     }
+    entries.extend(more_parameters(settings));
     entries.extend(facts.extras.parameters());
     entries.push(("RNG", "CPU".into()));
     entries.push(("Version", format!("Atelier {}", facts.version)));
@@ -168,6 +181,28 @@ pub fn parameters(settings: &Settings, facts: &Facts) -> String {
     text.push('\n');
     text.push_str(&line.join(", "));
     text
+}
+
+/// What only some images have.
+fn more_parameters(settings: &Settings) -> impl Iterator<Item = (&'static str, String)> {
+    let number = |number: f64| number.to_string();
+    [
+        ("Denoising strength", settings.strength.map(number)),
+        ("Mask blur", settings.mask_blur.map(number)),
+        (
+            "Masked area padding",
+            settings
+                .only_masked_padding
+                .map(|padding| padding.to_string()),
+        ),
+        ("Refiner", settings.refiner.clone()),
+        ("Refiner switch at", settings.denoising_split.map(number)),
+        ("Refiner strength", settings.refiner_strength.map(number)),
+        ("Guidance rescale", settings.guidance_rescale.map(number)),
+        ("VAE", settings.vae.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key, value?)))
 }
 
 /// A value as A1111 writes it: in JSON quotes where it holds a separator.
@@ -253,8 +288,7 @@ mod tests {
             seed: 4_294_967_295,
             scheduler: None,
             model: "demo".into(),
-            prompt_syntax: Default::default(),
-            clip_skip: 0,
+            ..Settings::default()
         }
     }
 
@@ -272,6 +306,8 @@ mod tests {
             step_s: vec![0.5, 0.25, 0.75],
             notes: vec![],
             extras: Extras::default(),
+            text_cached: false,
+            model_fingerprint: None,
             version: "0.1.0".into(),
         }
     }

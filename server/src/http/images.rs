@@ -162,8 +162,7 @@ mod tests {
             seed: 42,
             scheduler: None,
             model: "demo".into(),
-            prompt_syntax: Default::default(),
-            clip_skip: 0,
+            ..Settings::default()
         })
     }
 

@@ -4,12 +4,14 @@
 //! and the event stream are thin doors to the same services. Nothing here holds a rule.
 
 mod events;
+mod generate;
 mod headers;
 mod health;
 mod images;
 mod native;
 mod pages;
 pub mod problem;
+mod uploads;
 pub mod viewer;
 
 use crate::error::new_reference;
@@ -32,8 +34,17 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::timeout::RequestBodyDeadlineLayer;
 use tower_http::trace::TraceLayer;
 
-/// The largest request body: prompts and forms are small, and there are no uploads yet.
+/// The largest request body where no image is sent: prompts and forms are small.
 pub const BODY_LIMIT: usize = 1024 * 1024;
+
+/// The largest body of a file that is sent by itself, with what a form puts around it.
+pub const UPLOAD_LIMIT: usize = crate::uploads::MOST_BYTES + 64 * 1024;
+
+/// The largest request for an image: an image to start from and a mask in base64, and the rest.
+pub const GENERATE_LIMIT: usize = 2 * (crate::uploads::MOST_BYTES / 3 * 4) + BODY_LIMIT;
+
+/// How long a client may take to send an image.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long a client may take to send its body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -79,7 +90,6 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/images/{id}", get(images::original))
         .route("/images/{id}/thumbnail.jpg", get(images::thumbnail))
         // The JSON API: Bearer token, or the session cookie from our own pages.
-        .route("/api/generate-image", post(native::generate_image))
         .route("/api/events", get(events::events))
         .route("/api/jobs", get(native::list_jobs))
         .route(
@@ -88,6 +98,8 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         )
         .route("/api/jobs/{id}/cancel", post(native::cancel_job))
         .route("/api/models", get(native::list_models))
+        .route("/api/loras", get(native::list_loras))
+        .route("/api/vaes", get(native::list_vaes))
         .route("/api/images", get(native::list_images))
         .route(
             "/api/images/{id}",
@@ -97,12 +109,18 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
     // Pages, server functions and the built interface; anything else is the app's own 404 page.
     let routes = pages::routes(routes, &state);
 
+    // Where images come in, bodies may be large and take their time.
+    let uploads = Router::new()
+        .route("/api/uploads", post(uploads::upload).get(uploads::list))
+        .route("/api/uploads/{id}", get(uploads::file));
+    let generate = Router::new().route("/api/generate-image", post(generate::generate_image));
+    let routes = bounded(routes, BODY_LIMIT, BODY_DEADLINE)
+        .merge(bounded(uploads, UPLOAD_LIMIT, UPLOAD_DEADLINE))
+        .merge(bounded(generate, GENERATE_LIMIT, UPLOAD_DEADLINE));
+
     // Innermost first: a request passes these from the last line to the first.
     let csrf = csrf(&state)?;
     Ok(routes
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(RequestBodyDeadlineLayer::new(BODY_DEADLINE))
-        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .layer(csrf)
         .layer(from_fn(problem::shape_api_errors))
         .layer(CatchPanicLayer::custom(answer_panic))
@@ -112,6 +130,14 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .with_state(state))
+}
+
+/// Routes whose bodies have a size and a time.
+fn bounded(routes: Router<AppState>, limit: usize, deadline: Duration) -> Router<AppState> {
+    routes
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(RequestBodyDeadlineLayer::new(deadline))
+        .layer(RequestBodyLimitLayer::new(limit))
 }
 
 /// Refuses requests that change something and come from another site, by `Sec-Fetch-Site` and

@@ -64,7 +64,7 @@ impl Problem {
             StatusCode::METHOD_NOT_ALLOWED => {
                 "This address does not answer to this method; see the Allow header."
             }
-            StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than 1 MiB, which is the limit.",
+            StatusCode::PAYLOAD_TOO_LARGE => "The body is larger than this address takes.",
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "Send the body as application/json.",
             StatusCode::REQUEST_TIMEOUT => "The body did not arrive in time.",
             other => other
@@ -82,6 +82,18 @@ impl Problem {
 }
 
 impl Problem {
+    /// A body that is too large for a path.
+    pub fn too_large(path: &str) -> Self {
+        let words = match path {
+            "/api/uploads" => "The file is larger than 32 MiB, which is the limit.",
+            "/api/generate-image" => {
+                "The body is too large: an image may have 32 MiB; send it to /api/uploads first, as it is."
+            }
+            _ => "The body is larger than 1 MiB, which is the limit.",
+        };
+        Self::with_detail(StatusCode::PAYLOAD_TOO_LARGE, words)
+    }
+
     /// A problem with words of its own.
     pub fn with_detail(status: StatusCode, detail: &str) -> Self {
         Self {
@@ -158,7 +170,8 @@ impl IntoResponse for Problem {
 /// Gives errors that axum and the layers made themselves (405, 413, 403 for a foreign origin, …)
 /// the shape that clients of the JSON API expect.
 pub(super) async fn shape_api_errors(request: Request, next: Next) -> Response {
-    let is_api = request.uri().path().starts_with("/api/");
+    let path = request.uri().path().to_owned();
+    let is_api = path.starts_with("/api/");
     let response = next.run(request).await;
     let status = response.status();
     let shaped = response
@@ -168,7 +181,11 @@ pub(super) async fn shape_api_errors(request: Request, next: Next) -> Response {
     if !is_api || shaped || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let mut plain = Problem::of_status(status).into_response();
+    let mut plain = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(&path),
+        other => Problem::of_status(other),
+    }
+    .into_response();
     for name in [ALLOW, RETRY_AFTER] {
         if let Some(value) = response.headers().get(&name) {
             plain.headers_mut().insert(name, value.clone());
@@ -200,7 +217,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
         if !is_json {
             return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE).into_response());
         }
-        let bytes = read(request.into_body())
+        let path = request.uri().path().to_owned();
+        let bytes = read(request.into_body(), &path)
             .await
             .map_err(IntoResponse::into_response)?;
         parse_json(&bytes)
@@ -211,7 +229,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
 
 /// Reads a body to its end. The layers that limit its size and its time end it with an error of
 /// theirs, wrapped by those around them.
-async fn read(body: Body) -> Result<Bytes, Problem> {
+async fn read(body: Body, path: &str) -> Result<Bytes, Problem> {
     let error = match body.collect().await {
         Ok(body) => return Ok(body.to_bytes()),
         Err(error) => error,
@@ -226,7 +244,10 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
         }
         cause = error.source();
     }
-    Err(Problem::of_status(status))
+    Err(match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(path),
+        other => Problem::of_status(other),
+    })
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AppError> {

@@ -15,6 +15,35 @@ pub struct Speed {
     overhead_s: f64,
 }
 
+/// Denoising steps of all models together, as far as the settings alone tell.
+pub fn steps(settings: &Settings) -> u32 {
+    let asked = settings.num_inference_steps;
+    // As diffusers rounds: down, but something is always run.
+    let share = |strength: f64| ((f64::from(asked) * strength) as u32).clamp(1, asked.max(1));
+    let base = settings.strength.map_or(asked, share);
+    // A split leaves the number of steps as it is; refining the finished image adds to it.
+    let all = base + settings.refiner_strength.map_or(0, share);
+    if is_second_order(settings.scheduler.as_deref()) {
+        (2 * all).saturating_sub(1)
+    } else {
+        all
+    }
+}
+
+/// Whether a scheduler looks at every step's end once more.
+fn is_second_order(scheduler: Option<&str>) -> bool {
+    let name: String = scheduler
+        .unwrap_or_default()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_ascii_lowercase();
+    name.contains("heun")
+        // DPM++ 2M and its SDE are not among them.
+        || ((name.contains("dpm2") && !name.contains("dpm2m") && !name.contains("dpm2s"))
+            || ["dpmsde", "dpmsolversde"].iter().any(|part| name.contains(part)))
+}
+
 /// The work of denoising: steps × pixels × UNet passes per step.
 pub fn units(settings: &Settings) -> f64 {
     let passes = if settings.guidance_scale > 1.0 {
@@ -22,10 +51,7 @@ pub fn units(settings: &Settings) -> f64 {
     } else {
         1.0
     };
-    f64::from(settings.num_inference_steps)
-        * f64::from(settings.width)
-        * f64::from(settings.height)
-        * passes
+    f64::from(steps(settings)) * f64::from(settings.width) * f64::from(settings.height) * passes
 }
 
 impl Speed {
@@ -84,8 +110,7 @@ mod tests {
             seed: 1,
             scheduler: None,
             model: model.into(),
-            prompt_syntax: Default::default(),
-            clip_skip: 0,
+            ..Settings::default()
         }
     }
 
@@ -118,5 +143,32 @@ mod tests {
         near(speed.takes_s(&settings("demo", 20, 256, 5.0)), 8.5);
         near(speed.takes_s(&settings("demo", 20, 128, 1.0)), 1.5);
         assert_eq!(Speed::measured("new", &latest), None);
+    }
+
+    #[test]
+    fn strength_refiner_and_second_order_count() {
+        let count = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = settings("demo", 20, 128, 5.0);
+            change(&mut settings);
+            steps(&settings)
+        };
+        assert_eq!(count(&|_| {}), 20);
+        assert_eq!(count(&|s| s.strength = Some(0.33)), 6);
+        assert_eq!(count(&|s| s.strength = Some(0.001)), 1);
+        assert_eq!(count(&|s| s.denoising_split = Some(0.8)), 20);
+        assert_eq!(count(&|s| s.refiner_strength = Some(0.3)), 26);
+        for name in [
+            "HeunDiscrete",
+            "Heun",
+            "DPM2 a Karras",
+            "KDPM2Discrete",
+            "DPM++ SDE Karras",
+        ] {
+            assert_eq!(count(&|s| s.scheduler = Some(name.into())), 39, "{name}");
+        }
+        for name in ["Euler a", "DPM++ 2M", "DPM++ 2M SDE"] {
+            let single = count(&|s| s.scheduler = Some(name.into()));
+            assert_eq!(single, 20, "{name}");
+        }
     }
 }

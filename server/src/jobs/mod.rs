@@ -5,33 +5,41 @@
 
 mod estimate; // how long an image takes
 mod fairness; // who goes next
+mod loading;
 pub mod progress; // the news board
 pub mod protocol; // what server and worker say to each other
 pub mod queue; // the SQL: six statements and some looks
+mod recipe; // what decides an image's pixels
+mod store; // looks at the queue
+mod submission; // from a request to jobs
 mod supervisor; // one worker process, kept running
 mod terms; // what the queue speaks of
-pub mod worker; // that process
+pub mod worker; // that process // the model in its memory
+
+pub use submission::{Submitted, SubmittedAll};
 
 use crate::config::ServeConfig;
 use crate::db::{Db, now_ms};
 use crate::devices::Devices;
 use crate::error::ServerError;
 use crate::gallery::{Facts, GalleryService};
-use crate::models::Models;
+use crate::models::fingerprint::Fingerprints;
+use crate::models::{AddOns, Models};
 use crate::startup::Shutdown;
+use crate::uploads::UploadService;
 use async_trait::async_trait;
-use atelier_app::account::{Role, UserId, Viewer};
+use atelier_app::account::{UserId, Viewer};
 use atelier_app::admin::QueueRow;
 use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
 use atelier_app::studio::{
-    DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary, PromptTokens,
-    Settings,
+    AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, MAX_IMAGES,
+    ModelSummary, PromptTokens, Settings,
 };
 use estimate::Speed;
 use progress::Board;
 use protocol::Order;
-use queue::{Dead, Enqueued, JobRow, Limits, Queue, Waiting};
+use queue::{Dead, JobRow, Limits, Queue, Waiting};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -60,6 +68,12 @@ pub struct JobService {
     queue: Queue,
     limits: Limits,
     models: Arc<Models>,
+    add_ons: AddOns,
+    prints: Arc<Fingerprints>,
+    gallery: Arc<GalleryService>,
+    uploads: Arc<UploadService>,
+    /// Whether an earlier image of the same recipe is an answer.
+    result_cache: bool,
     devices: Arc<Devices>,
     board: Arc<Board>,
     supervisor: Arc<Supervisor>,
@@ -68,15 +82,6 @@ pub struct JobService {
     measured: Mutex<Option<(Instant, Arc<Measurements>)>>,
     /// Held for as long as this server lives, so that no second one takes its jobs back.
     _lock: File,
-}
-
-/// A job that was asked for, and whether an earlier request had asked for it already.
-#[derive(Debug)]
-pub struct Submitted {
-    /// The job as it stands.
-    pub job: JobView,
-    /// The same idempotency key came before.
-    pub replayed: bool,
 }
 
 impl JobService {
@@ -89,7 +94,8 @@ impl JobService {
         config: Arc<ServeConfig>,
         devices: Arc<Devices>,
         models: Arc<Models>,
-        _gallery: Arc<GalleryService>,
+        gallery: Arc<GalleryService>,
+        uploads: Arc<UploadService>,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, ServerError> {
         let lock = lock_folder(&config)?;
@@ -112,6 +118,11 @@ impl JobService {
                 total: config.queue_limit,
             },
             models,
+            add_ons: AddOns::new(&config.data_dir.path, &config.lora_dirs.paths),
+            prints: Arc::default(),
+            gallery,
+            uploads,
+            result_cache: !config.no_result_cache,
             devices,
             board,
             supervisor,
@@ -129,52 +140,6 @@ impl JobService {
     /// The news board, for the event stream.
     pub fn board(&self) -> &Board {
         &self.board
-    }
-
-    /// As the port's `submit`; the same `idem_key` of the same user is the same job.
-    ///
-    /// # Errors
-    /// [`AppError::Invalid`] naming the field, [`AppError::TooMany`] at a limit,
-    /// [`AppError::Forbidden`] for a viewer who may only look.
-    pub async fn submit_once(
-        &self,
-        viewer: &Viewer,
-        request: GenerationRequest,
-        idem_key: Option<&str>,
-    ) -> Answer<Submitted> {
-        if viewer.role == Role::Viewer {
-            return Err(AppError::Forbidden);
-        }
-        if self.shutdown.is_requested() {
-            return Err(AppError::Unavailable {
-                message: "The server is stopping. Try again in a minute.".into(),
-            });
-        }
-        if idem_key.is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
-            return Err(AppError::invalid(
-                "Idempotency-Key",
-                format!("Idempotency-Key must have 1 to {LONGEST_KEY} characters."),
-            ));
-        }
-        let settings = self.models.settle(request)?;
-        let cost = self.cost(&settings).await?;
-        let enqueued = self
-            .queue
-            .enqueue(viewer.id, &settings, cost, idem_key, self.limits)
-            .await
-            .map_err(ServerError::from)?;
-        let (row, replayed) = match enqueued {
-            Enqueued::New(row) => (row, false),
-            Enqueued::Replayed(row) => (row, true),
-            Enqueued::UserFull => return Err(self.too_many(viewer.id, true).await?),
-            Enqueued::QueueFull => return Err(self.too_many(viewer.id, false).await?),
-        };
-        if !replayed {
-            self.board.row_changed(&row.id, viewer.id, false);
-            self.supervisor.order(Order::Wake);
-        }
-        let job = self.view(row).await?;
-        Ok(Submitted { job, replayed })
     }
 
     /// Waits until a job of the viewer has ended, and answers it; at once when it has already. When
@@ -337,7 +302,7 @@ impl JobService {
     /// Seconds left of a running job: from its own steps where it has some, else from its model's speed.
     fn left_s(&self, row: &JobRow, speed: Option<Speed>) -> Option<f64> {
         let latest = self.board.latest(&row.id);
-        let all = f64::from(row.settings.num_inference_steps);
+        let all = f64::from(estimate::steps(&row.settings));
         if let Some(latest) = latest.filter(|latest| latest.step > 0 && latest.denoising_s > 0.0) {
             let done = f64::from(latest.step);
             let since_s = (now_ms() - latest.said_at).max(0) as f64 / 1000.0;
@@ -409,7 +374,7 @@ impl JobService {
                 .board
                 .latest(&row.id)
                 .filter(|_| row.state == JobState::Running);
-            let steps = row.settings.num_inference_steps;
+            let steps = estimate::steps(&row.settings);
             views.push(JobView {
                 position,
                 seconds_left,
@@ -425,6 +390,7 @@ impl JobService {
                 steps,
                 preview: latest.and_then(|latest| latest.preview),
                 image_id: row.image_id.map(|image| image.0),
+                cached: row.cached,
                 id: row.id,
                 state: row.state,
                 settings: row.settings,
@@ -486,7 +452,7 @@ impl Jobs for JobService {
     }
 
     async fn estimate(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<Estimate> {
-        let settings = self.models.settle(GenerationRequest {
+        let wish = GenerationRequest {
             // An estimate is wanted while the prompt is still being written.
             prompt: if request.prompt.trim().is_empty() {
                 "…".into()
@@ -494,7 +460,9 @@ impl Jobs for JobService {
                 request.prompt.clone()
             },
             ..request
-        })?;
+        };
+        let count = wish.num_images.unwrap_or(1).clamp(1, MAX_IMAGES);
+        let settings = self.models.settle(wish, &self.add_ons)?;
         let speed = self.speed(&settings.model).await?;
         let cost = speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(&settings));
         let order = self
@@ -510,7 +478,7 @@ impl Jobs for JobService {
         let running = self.running_left_s().await?;
         Ok(Estimate {
             starts_in_s: speed.map(|_| running + ahead),
-            takes_s: speed.map(|speed| speed.takes_s(&settings)),
+            takes_s: speed.map(|speed| speed.takes_s(&settings) * f64::from(count)),
         })
     }
 
@@ -524,6 +492,18 @@ impl Jobs for JobService {
 
     async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {
         Ok(self.models.summaries())
+    }
+
+    async fn list_loras(&self, _: &Viewer) -> Answer<Vec<AddOn>> {
+        let add_ons = self.add_ons.clone();
+        let listed = tokio::task::spawn_blocking(move || add_ons.list_loras()).await;
+        Ok(listed.map_err(|error| ServerError::broken(error.to_string()))?)
+    }
+
+    async fn list_vaes(&self, _: &Viewer) -> Answer<Vec<AddOn>> {
+        let add_ons = self.add_ons.clone();
+        let listed = tokio::task::spawn_blocking(move || add_ons.list_vaes()).await;
+        Ok(listed.map_err(|error| ServerError::broken(error.to_string()))?)
     }
 
     async fn device_badge(&self, _: &Viewer) -> Answer<DeviceBadge> {

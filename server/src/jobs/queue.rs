@@ -8,25 +8,24 @@
 //! next. A user who comes back from idling starts at the smallest time of those who wait, so idling
 //! banks no credit.
 
-pub use super::fairness::{Waiting, in_fair_order};
-pub use super::terms::{Claim, Dead, Enqueued, JobRow, Limits, NewImage, Pulse};
+pub use super::fairness::Waiting;
+pub use super::terms::{
+    Claim, Dead, Enqueued, EnqueuedAll, JobRow, Limits, NewImage, NewJob, Pulse,
+};
 
 use crate::db::{Db, Write, now_ms};
-use crate::gallery::Facts;
 use atelier_app::account::UserId;
-use atelier_app::admin::QueueRow;
 use atelier_app::gallery::ImageId;
 use atelier_app::studio::{JobId, JobState, Settings};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// The queue's SQL. Cheap to clone.
 #[derive(Clone)]
 pub struct Queue {
-    db: Db,
+    pub(super) db: Db,
 }
 
 impl Queue {
@@ -44,19 +43,55 @@ impl Queue {
         idem_key: Option<&str>,
         limits: Limits,
     ) -> Result<Enqueued, sqlx::Error> {
-        let id = JobId(Uuid::now_v7().to_string());
+        let job = NewJob {
+            settings: settings.clone(),
+            cost,
+            from_image: None,
+        };
+        let first = |mut rows: Vec<JobRow>| {
+            if rows.is_empty() {
+                Err(sqlx::Error::RowNotFound)
+            } else {
+                Ok(rows.swap_remove(0))
+            }
+        };
+        Ok(
+            match self.enqueue_all(user, &[job], idem_key, limits).await? {
+                EnqueuedAll::New(rows) => Enqueued::New(first(rows)?),
+                EnqueuedAll::Replayed(rows) => Enqueued::Replayed(first(rows)?),
+                EnqueuedAll::UserFull => Enqueued::UserFull,
+                EnqueuedAll::QueueFull => Enqueued::QueueFull,
+                EnqueuedAll::UploadGone => return Err(sqlx::Error::RowNotFound),
+            },
+        )
+    }
+
+    /// Step 1 for several jobs: all of them or none, under one idempotency key. Those with an image
+    /// already take no place in the queue.
+    pub async fn enqueue_all(
+        &self,
+        user: UserId,
+        jobs: &[NewJob],
+        idem_key: Option<&str>,
+        limits: Limits,
+    ) -> Result<EnqueuedAll, sqlx::Error> {
         let mut write = self.db.write().await?;
         if let Some(key) = idem_key {
-            let earlier = sqlx::query_scalar::<_, String>(
-                "select id from job where user_id = ? and idem_key = ?",
-            )
-            .bind(user.0)
-            .bind(key)
-            .fetch_optional(&mut *write)
-            .await?;
-            if let Some(earlier) = earlier {
-                let row = job_row(&mut write, &JobId(earlier)).await?;
-                return row.map(Enqueued::Replayed).ok_or(sqlx::Error::RowNotFound);
+            let mut earlier = Vec::new();
+            for place in 0.. {
+                let id = sqlx::query_scalar::<_, String>(
+                    "select id from job where user_id = ? and idem_key = ?",
+                )
+                .bind(user.0)
+                .bind(key_of(key, place))
+                .fetch_optional(&mut *write)
+                .await?;
+                let Some(id) = id else { break };
+                let row = job_row(&mut write, &JobId(id)).await?;
+                earlier.push(row.ok_or(sqlx::Error::RowNotFound)?);
+            }
+            if !earlier.is_empty() {
+                return Ok(EnqueuedAll::Replayed(earlier));
             }
         }
         let (own, all): (i64, i64) = sqlx::query_as(
@@ -66,11 +101,13 @@ impl Queue {
         .bind(user.0)
         .fetch_one(&mut *write)
         .await?;
-        if own >= i64::from(limits.per_user) {
-            return Ok(Enqueued::UserFull);
+        let waiting = jobs.iter().filter(|job| job.from_image.is_none()).count();
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        if waiting > 0 && own.saturating_add(waiting) > i64::from(limits.per_user) {
+            return Ok(EnqueuedAll::UserFull);
         }
-        if all >= i64::from(limits.total) {
-            return Ok(Enqueued::QueueFull);
+        if waiting > 0 && all.saturating_add(waiting) > i64::from(limits.total) {
+            return Ok(EnqueuedAll::QueueFull);
         }
         // Idling banks no credit: whoever has nothing here starts level with the least served of those who have.
         sqlx::query(
@@ -84,22 +121,64 @@ impl Queue {
         .bind(user.0)
         .execute(&mut *write)
         .await?;
-        sqlx::query(
-            "insert into job (id, user_id, settings, cost, idem_key, created_at) values (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&id.0)
-        .bind(user.0)
-        .bind(to_json(settings)?)
-        .bind(cost)
-        .bind(idem_key)
-        .bind(now_ms())
-        .execute(&mut *write)
-        .await?;
-        let row = job_row(&mut write, &id)
-            .await?
-            .ok_or(sqlx::Error::RowNotFound)?;
+        let mut rows = Vec::with_capacity(jobs.len());
+        for (place, job) in jobs.iter().enumerate() {
+            let id = JobId(Uuid::now_v7().to_string());
+            let now = now_ms();
+            let done = job.from_image.is_some();
+            sqlx::query(
+                "insert into job (id, user_id, settings, cost, idem_key, created_at, state, from_image, finished_at)
+                 values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&id.0)
+            .bind(user.0)
+            .bind(to_json(&job.settings)?)
+            .bind(job.cost)
+            .bind(idem_key.map(|key| key_of(key, place)))
+            .bind(now)
+            .bind(if done { "done" } else { "queued" })
+            .bind(job.from_image.as_ref().map(|image| image.0.as_str()))
+            .bind(done.then_some(now))
+            .execute(&mut *write)
+            .await?;
+            for file in job.settings.input_files() {
+                let used =
+                    sqlx::query("update upload set used_at = ? where id = ? and user_id = ?")
+                        .bind(now)
+                        .bind(&file.upload_id)
+                        .bind(user.0)
+                        .execute(&mut *write)
+                        .await?;
+                if used.rows_affected() != 1 {
+                    return Ok(EnqueuedAll::UploadGone);
+                }
+                sqlx::query("insert or ignore into job_upload (job_id, upload_id) values (?, ?)")
+                    .bind(&id.0)
+                    .bind(&file.upload_id)
+                    .execute(&mut *write)
+                    .await?;
+            }
+            let row = job_row(&mut write, &id).await?;
+            rows.push(row.ok_or(sqlx::Error::RowNotFound)?);
+        }
         write.commit().await?;
-        Ok(Enqueued::New(row))
+        Ok(EnqueuedAll::New(rows))
+    }
+
+    /// The user's newest image of a recipe, with the hash of its file.
+    pub async fn find_made(
+        &self,
+        user: UserId,
+        recipe: &str,
+    ) -> Result<Option<(ImageId, String)>, sqlx::Error> {
+        let found: Option<(String, String)> = sqlx::query_as(
+            "select id, sha256 from image where user_id = ? and recipe = ? order by id desc limit 1",
+        )
+        .bind(user.0)
+        .bind(recipe)
+        .fetch_optional(self.db.read())
+        .await?;
+        Ok(found.map(|(id, sha256)| (ImageId(id), sha256)))
     }
 
     /// Step 2: Takes the next job in fair order for `owner`, or `None` when nothing waits.
@@ -203,8 +282,8 @@ impl Queue {
         let Some(cost) = cost else { return Ok(false) };
         sqlx::query(
             "insert into image (id, job_id, user_id, sha256, bytes, width, height, dominant_colour,
-                                prompt, settings, facts, created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                                prompt, settings, facts, created_at, recipe)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&image.id.0)
         .bind(&claim.id.0)
@@ -218,6 +297,7 @@ impl Queue {
         .bind(to_json(&claim.settings)?)
         .bind(to_json(&image.facts)?)
         .bind(now)
+        .bind(&image.recipe)
         .execute(&mut *write)
         .await?;
         charge(&mut write, claim.user_id, device_seconds - cost).await?;
@@ -389,7 +469,7 @@ impl Queue {
     /// A user's queued and running jobs, oldest first, then those that ended without an image since `since`.
     pub async fn active(&self, user: UserId, since: i64) -> Result<Vec<JobRow>, sqlx::Error> {
         let rows = sqlx::query(
-            "select j.*, i.id as image_id from job j left join image i on i.job_id = j.id
+            "select j.*, coalesce(i.id, j.from_image) as image_id from job j left join image i on i.job_id = j.id
              where j.user_id = ?1 and (j.state in ('queued', 'running')
                  or (j.state in ('failed', 'cancelled') and j.finished_at >= ?2))
              order by j.state in ('failed', 'cancelled'), j.id",
@@ -399,129 +479,6 @@ impl Queue {
         .fetch_all(self.db.read())
         .await?;
         rows.iter().map(read_row).collect()
-    }
-
-    /// Everything that waits, in the order in which it will be claimed; with `extra`, as if that
-    /// user had one more job of that cost, whose id is then empty.
-    pub async fn fair_order(
-        &self,
-        extra: Option<(UserId, f64)>,
-    ) -> Result<Vec<Waiting>, sqlx::Error> {
-        let rows = sqlx::query(
-            "select j.id, j.user_id, j.cost from job j
-             where j.state = 'queued' order by j.user_id, j.priority desc, j.id",
-        )
-        .fetch_all(self.db.read())
-        .await?;
-        let mut waiting = Vec::with_capacity(rows.len() + 1);
-        for row in &rows {
-            waiting.push(Waiting {
-                id: JobId(row.try_get("id")?),
-                user_id: UserId(row.try_get("user_id")?),
-                cost: row.try_get("cost")?,
-            });
-        }
-        let mut shares = HashMap::new();
-        let mut least_active: Option<f64> = None;
-        let rows = sqlx::query(
-            "select user_id, vtime, weight, exists (select 1 from job j
-                 where j.user_id = share.user_id and j.state in ('queued', 'running')) as active from share",
-        )
-        .fetch_all(self.db.read())
-        .await?;
-        let mut idle = Vec::new();
-        for row in &rows {
-            let user = UserId(row.try_get("user_id")?);
-            let vtime: f64 = row.try_get("vtime")?;
-            if row.try_get("active")? {
-                least_active = Some(least_active.map_or(vtime, |least| least.min(vtime)));
-            } else {
-                idle.push(user);
-            }
-            shares.insert(user, (vtime, row.try_get("weight")?));
-        }
-        if let Some((user_id, cost)) = extra {
-            let least = least_active.unwrap_or(0.0);
-            let known = shares.entry(user_id).or_insert((least, 1.0));
-            if idle.contains(&user_id) {
-                known.0 = known.0.max(least);
-            }
-            waiting.push(Waiting {
-                id: JobId(String::new()),
-                user_id,
-                cost,
-            });
-        }
-        Ok(in_fair_order(waiting, shares))
-    }
-
-    /// Everybody's open jobs and the last twenty that ended, newest first among those.
-    pub async fn overview(&self) -> Result<Vec<QueueRow>, sqlx::Error> {
-        let rows = sqlx::query(
-            "select * from (
-                 select j.*, u.name as user_name, 0 as ended from job j join user u on u.id = j.user_id
-                 where j.state in ('queued', 'running')
-                 union all
-                 select * from (
-                     select j.*, u.name as user_name, 1 as ended from job j join user u on u.id = j.user_id
-                     where j.finished_at is not null order by j.finished_at desc limit 20))
-             order by ended, case when ended then -finished_at else state = 'queued' end, id",
-        )
-        .fetch_all(self.db.read())
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let settings: Settings = from_json(row.try_get("settings")?)?;
-                Ok(QueueRow {
-                    id: JobId(row.try_get("id")?),
-                    user: row.try_get("user_name")?,
-                    state: read_state(row)?,
-                    size: format!("{}×{}", settings.width, settings.height),
-                    steps: settings.num_inference_steps,
-                    model: settings.model,
-                    step: row.try_get("step")?,
-                    created_at: row.try_get("created_at")?,
-                    started_at: row.try_get("started_at")?,
-                    attempt: row.try_get("attempt")?,
-                })
-            })
-            .collect()
-    }
-
-    /// Everybody's running jobs, oldest first.
-    pub async fn running(&self) -> Result<Vec<JobRow>, sqlx::Error> {
-        let rows = sqlx::query(
-            "select j.*, null as image_id from job j where j.state = 'running' order by j.id",
-        )
-        .fetch_all(self.db.read())
-        .await?;
-        rows.iter().map(read_row).collect()
-    }
-
-    /// Open jobs of everybody: (queued, running).
-    pub async fn depth(&self) -> Result<(u32, u32), sqlx::Error> {
-        sqlx::query_as(
-            "select count(*) filter (where state = 'queued'), count(*) filter (where state = 'running')
-             from job where state in ('queued', 'running')",
-        )
-        .fetch_one(self.db.read())
-        .await
-    }
-
-    /// Settings and facts of the latest `count` images, newest first: what estimates are made from.
-    pub async fn latest_facts(&self, count: u32) -> Result<Vec<(Settings, Facts)>, sqlx::Error> {
-        let rows = sqlx::query("select settings, facts from image order by id desc limit ?")
-            .bind(count)
-            .fetch_all(self.db.read())
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok((
-                    from_json(row.try_get("settings")?)?,
-                    from_json(row.try_get("facts")?)?,
-                ))
-            })
-            .collect()
     }
 }
 
@@ -535,12 +492,21 @@ async fn charge(write: &mut Write, user: UserId, device_seconds: f64) -> Result<
         .map(|_| ())
 }
 
+/// An idempotency key of one job among several. A client's key cannot hold the separator.
+fn key_of(key: &str, place: usize) -> String {
+    match place {
+        0 => key.to_owned(),
+        place => format!("{key}\u{1f}{place}"),
+    }
+}
+
 async fn job_row(
     connection: &mut sqlx::SqliteConnection,
     id: &JobId,
 ) -> Result<Option<JobRow>, sqlx::Error> {
     sqlx::query(
-        "select j.*, i.id as image_id from job j left join image i on i.job_id = j.id where j.id = ?",
+        "select j.*, coalesce(i.id, j.from_image) as image_id
+         from job j left join image i on i.job_id = j.id where j.id = ?",
     )
     .bind(&id.0)
     .fetch_optional(connection)
@@ -550,7 +516,7 @@ async fn job_row(
     .transpose()
 }
 
-fn read_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
+pub(super) fn read_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
     Ok(JobRow {
         id: JobId(row.try_get("id")?),
         user_id: UserId(row.try_get("user_id")?),
@@ -564,10 +530,11 @@ fn read_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
         started_at: row.try_get("started_at")?,
         finished_at: row.try_get("finished_at")?,
         image_id: row.try_get::<Option<String>, _>("image_id")?.map(ImageId),
+        cached: row.try_get::<Option<String>, _>("from_image")?.is_some(),
     })
 }
 
-fn read_state(row: &SqliteRow) -> Result<JobState, sqlx::Error> {
+pub(super) fn read_state(row: &SqliteRow) -> Result<JobState, sqlx::Error> {
     let word: String = row.try_get("state")?;
     serde_json::from_value(serde_json::Value::String(word))
         .map_err(|error| sqlx::Error::Decode(error.into()))
@@ -577,7 +544,7 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 

@@ -197,6 +197,9 @@ impl Shift {
             value.push(&folder.path);
             command.arg("--model").arg(value);
         }
+        for folder in &self.config.lora_dirs.paths {
+            command.arg("--lora-dir").arg(folder);
+        }
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

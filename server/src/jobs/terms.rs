@@ -41,6 +41,34 @@ pub struct JobRow {
     pub finished_at: Option<i64>,
     /// Its image, once done (and not deleted since).
     pub image_id: Option<ImageId>,
+    /// That image is an earlier job's.
+    pub cached: bool,
+}
+
+/// A job about to be queued.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// What to make.
+    pub settings: Settings,
+    /// What it is thought to cost, in device-seconds.
+    pub cost: f64,
+    /// An earlier image that is just that: the job is done at once.
+    pub from_image: Option<ImageId>,
+}
+
+/// What became of a request for several jobs: all of them, or none.
+#[derive(Debug)]
+pub enum EnqueuedAll {
+    /// They wait now, or are done.
+    New(Vec<JobRow>),
+    /// The same idempotency key came before: these are its jobs.
+    Replayed(Vec<JobRow>),
+    /// The user would have more than allowed.
+    UserFull,
+    /// Everybody together would.
+    QueueFull,
+    /// An image to start from is gone.
+    UploadGone,
 }
 
 /// What became of a request to queue.
@@ -103,6 +131,8 @@ pub struct NewImage {
     pub dominant_colour: String,
     /// How it was made.
     pub facts: Facts,
+    /// A hash of everything that decides its pixels, where that is known.
+    pub recipe: Option<String>,
 }
 
 /// Whose running jobs are taken back, besides those whose lease ran out.

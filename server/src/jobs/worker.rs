@@ -4,25 +4,25 @@
 //! It talks to the job table for everything that matters and to its supervisor for news; when its
 //! standard input ends, the server is gone, and so is the worker at once.
 
+use super::loading::{Made, Needs, Resident, Unmade, run_engine};
 use super::protocol::{News, Order, line};
 use super::queue::{Claim, NewImage, Pulse, Queue};
+use super::recipe::recipe;
 use crate::config::{Lease, LogFormat, WorkerArgs};
 use crate::db::{Db, now_ms};
 use crate::gallery::metadata::{dominant_colour, write_png};
 use crate::gallery::{Extras, Facts, ImageStore};
-use crate::models::{Models, engine_request};
+use crate::models::fingerprint::Fingerprints;
+use crate::models::{AddOns, Models};
 use crate::telemetry;
 use atelier_app::gallery::{ImageId, PhaseTimings};
 use atelier_app::studio::JobId;
-use atelier_engine::{
-    Control, EngineError, GenerateRequest, Generation, LoadEvent, LoadOptions, Phase, Pipeline,
-    Progress,
-};
+use atelier_engine::{Control, Phase, Progress};
 use base64::Engine as _;
 use image::RgbImage;
 use std::io::{BufRead, Cursor, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -234,24 +234,14 @@ pub struct Worker {
     lease: Lease,
     queue: Queue,
     models: Models,
+    add_ons: AddOns,
+    prints: Fingerprints,
+    data_dir: PathBuf,
     files: ImageStore,
     desk: Arc<Desk>,
     say: Say,
-    /// The model in memory, by name.
-    loaded: Option<(String, Arc<Pipeline>)>,
-}
-
-/// What the engine's thread hands back.
-struct Made {
-    generation: Generation,
-    loading_s: f64,
-}
-
-/// Why there is no image, in words for the job's owner.
-enum Unmade {
-    Stopped,
-    Refused(String),
-    Panicked(String),
+    /// The model in memory.
+    loaded: Option<Resident>,
 }
 
 impl Worker {
@@ -290,6 +280,9 @@ impl Worker {
             lease: args.lease,
             queue: Queue::new(db),
             models,
+            add_ons: AddOns::new(&args.data_dir.path, &args.lora_dirs.paths),
+            prints: Fingerprints::default(),
+            data_dir: args.data_dir.path.clone(),
             files,
             desk: Arc::default(),
             say: Arc::new(say),
@@ -346,27 +339,19 @@ impl Worker {
         current: &Arc<Current>,
         began: Instant,
     ) -> Result<Made, Unmade> {
-        let model = self
-            .models
-            .find(Some(&claim.settings.model))
-            .map_err(|error| Unmade::Refused(error.to_string()))?;
-        let name = model.summary.name.clone();
-        let folder = model.folder.clone();
-        let resident = self
-            .loaded
-            .take()
-            .filter(|(loaded, _)| *loaded == name)
-            .map(|(_, pipeline)| pipeline);
+        let settings = claim.settings.clone();
+        let needs = Needs::of(&settings, &self.models, &self.add_ons, &self.prints)?;
+        // What does not serve is let go before the next is loaded: both may not fit the memory.
+        let resident = self.loaded.take().filter(|resident| needs.met_by(resident));
         current.loading.store(resident.is_none(), Ordering::Release);
-        let mut request = engine_request(&claim.settings);
-        request.previews = true;
+        let data_dir = self.data_dir.clone();
         let watcher = Watcher {
             current: current.clone(),
             say: self.say.clone(),
         };
         let mut thread = tokio::task::spawn_blocking(move || {
             catch_unwind(AssertUnwindSafe(|| {
-                run_engine(resident, &folder, &request, &watcher)
+                run_engine(resident, needs, &settings, &data_dir, &watcher)
             }))
         });
         let finished = tokio::select! {
@@ -388,8 +373,8 @@ impl Worker {
             }
         };
         match finished {
-            Ok(Ok((pipeline, made))) => {
-                self.loaded = pipeline.map(|pipeline| (name, pipeline));
+            Ok(Ok((resident, made))) => {
+                self.loaded = resident;
                 made
             }
             Ok(Err(panic)) => Err(Unmade::Panicked(panic_words(&*panic))),
@@ -479,6 +464,7 @@ impl Worker {
         let Made {
             generation,
             loading_s,
+            fingerprint,
         } = made;
         let (settings, files) = (claim.settings.clone(), self.files.clone());
         let fallback_reason = lock(&self.desk.fallback_reason).clone();
@@ -500,6 +486,8 @@ impl Worker {
                 },
                 step_s: generation.timings.step_s.clone(),
                 notes: generation.notes.clone(),
+                text_cached: generation.text_cached,
+                model_fingerprint: fingerprint.clone(),
                 version: Facts::VERSION.into(),
             };
             let png = write_png(&generation.image, &settings, &facts)
@@ -514,51 +502,13 @@ impl Worker {
                 width: generation.image.width(),
                 height: generation.image.height(),
                 dominant_colour: dominant_colour(&generation.image),
+                recipe: fingerprint.and_then(|print| recipe(&settings, &print, &generation.device)),
                 facts,
             })
         })
         .await
         .map_err(|error| error.to_string())?
     }
-}
-
-/// Loads the model unless it is there, and makes the image. The model is handed back either way.
-fn run_engine(
-    resident: Option<Arc<Pipeline>>,
-    folder: &Path,
-    request: &GenerateRequest,
-    watcher: &Watcher,
-) -> (Option<Arc<Pipeline>>, Result<Made, Unmade>) {
-    let began = Instant::now();
-    let (pipeline, loading_s) = match resident {
-        Some(pipeline) => (pipeline, 0.0),
-        None => {
-            watcher.tell("loading model", 0, 0.0, None);
-            let loaded = Pipeline::load(folder, &LoadOptions::default(), &mut |event| {
-                let LoadEvent::Component { name, index, count } = event;
-                let phase = format!("loading model: {name} ({} of {count})", index + 1);
-                watcher.tell(&phase, 0, 0.0, None);
-            });
-            match loaded {
-                Ok(pipeline) => (Arc::new(pipeline), began.elapsed().as_secs_f64()),
-                Err(error) => return (None, Err(Unmade::Refused(error.to_string()))),
-            }
-        }
-    };
-    watcher.current.loading.store(false, Ordering::Release);
-    let mut denoising_since = None;
-    let made = pipeline.generate(request, &mut |progress| {
-        watcher.watch(progress, &mut denoising_since)
-    });
-    let made = match made {
-        Ok(generation) => Ok(Made {
-            generation,
-            loading_s,
-        }),
-        Err(EngineError::Cancelled) => Err(Unmade::Stopped),
-        Err(error) => Err(Unmade::Refused(error.to_string())),
-    };
-    (Some(pipeline), made)
 }
 
 /// Keeps the claim alive, writes progress down, and hears of cancellations that the pipe lost.
@@ -586,13 +536,22 @@ async fn beat(queue: Queue, claim: Claim, current: Arc<Current>, lease: Lease) {
 }
 
 /// Turns the engine's progress into news.
-struct Watcher {
+pub(super) struct Watcher {
     current: Arc<Current>,
     say: Say,
 }
 
 impl Watcher {
-    fn watch(&self, progress: &Progress<'_>, denoising_since: &mut Option<Instant>) -> Control {
+    /// The model is there: from now on the engine looks for stops itself.
+    pub(super) fn loading_done(&self) {
+        self.current.loading.store(false, Ordering::Release);
+    }
+
+    pub(super) fn watch(
+        &self,
+        progress: &Progress<'_>,
+        denoising_since: &mut Option<Instant>,
+    ) -> Control {
         let phase = match progress.phase {
             Phase::TextEncoding => "encoding prompt",
             Phase::ImageEncoding => "encoding image",
@@ -619,7 +578,7 @@ impl Watcher {
         }
     }
 
-    fn tell(&self, phase: &str, step: u32, denoising_s: f64, preview: Option<String>) {
+    pub(super) fn tell(&self, phase: &str, step: u32, denoising_s: f64, preview: Option<String>) {
         set_phase(&self.current, phase, step);
         (self.say)(&News::Progress {
             job: self.current.job.clone(),

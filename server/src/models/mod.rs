@@ -1,27 +1,33 @@
 //! Models: weights on disk under the names that requests use, and what each name's defaults are.
 //!
-//! A request becomes [`Settings`] here, once: defaults filled in, the seed drawn, everything
-//! checked against the model. Only configs are read; weights are the worker's.
+//! A request becomes settings here, once: defaults filled in, the seed drawn, everything checked
+//! against the model. Only configs are read; weights are the worker's.
 
+pub mod add_ons; // LoRAs and VAEs
 pub mod catalog; // what lies on disk, kept up to date
 pub mod command; // `atelier models …`
 pub mod demo; // the small SDXL inside the binary
 pub mod fetch; // plan, download, install
+pub mod fingerprint; // which weights made an image
 pub mod hub; // the Hugging Face hub's HTTP
 pub mod manifest; // what a fetched model consists of
 mod part; // one file on its way
 mod screen; // bars, lines, JSON
 pub mod select; // which files make up a model
+mod settle; // from a request to settings
 mod tally; // bytes, rate, time left
-pub mod tokens;
-pub mod verify; // whether it is still what was fetched // how a prompt will be cut, before any image is made
+pub mod tokens; // how a prompt will be cut, before any image is made
+pub mod verify; // whether it is still what was fetched
+
+pub use add_ons::AddOns;
+pub use settle::{WeightFiles, engine_input, engine_request};
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use atelier_app::error::AppError;
-use atelier_app::studio::{GenerationRequest, ModelSummary, Settings};
-use atelier_engine::{EngineError, GenerateRequest, ModelDescription, inspect};
+use atelier_app::studio::ModelSummary;
+use atelier_engine::{EngineError, ModelDescription, inspect};
 use serde::Deserialize;
 
 /// Most steps that a request to the server may ask for; the engine itself allows more.
@@ -43,6 +49,8 @@ pub struct Model {
 pub struct Models {
     models: Vec<Model>,
     readers: tokens::Readers,
+    /// Those that only finish what another has begun.
+    refiners: Vec<Model>,
 }
 
 /// The models cannot be made ready.
@@ -115,7 +123,6 @@ impl Models {
         let mut reasons = String::new();
         for entry in entries {
             match &entry.model {
-                Ok(model) if model.is_refiner() => {}
                 Ok(model) => models.push(model.clone()),
                 Err(error) => {
                     tracing::warn!(model = entry.name, error, "a model cannot be used");
@@ -123,6 +130,8 @@ impl Models {
                 }
             }
         }
+        let (refiners, mut models): (Vec<Model>, Vec<Model>) =
+            models.into_iter().partition(Model::is_refiner);
         let Some(first) = models.first_mut() else {
             return Err(ModelsError::None {
                 folder: models_dir.to_path_buf(),
@@ -132,6 +141,7 @@ impl Models {
         first.summary.is_default = true;
         Ok(Self {
             models,
+            refiners,
             readers: tokens::Readers::default(),
         })
     }
@@ -167,17 +177,38 @@ impl Models {
         names.join(", ")
     }
 
+    /// Models, then refiners.
+    fn everyone(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter().chain(&self.refiners)
+    }
+
+    /// The refiner of a name.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] on `refiner`, listing the names there are.
+    pub fn find_refiner(&self, name: &str) -> Result<&Model, AppError> {
+        let found = self
+            .refiners
+            .iter()
+            .find(|model| model.summary.name == name);
+        found.ok_or_else(|| {
+            let names: Vec<String> = self
+                .refiners
+                .iter()
+                .map(|model| model.summary.name.clone())
+                .collect();
+            add_ons::unknown("refiner", "refiner", name, &names)
+        })
+    }
+
     /// All of them, the default first.
     pub fn all(&self) -> &[Model] {
         &self.models
     }
 
-    /// What a page shows of each, the default first.
+    /// What a page shows of each, the default first, refiners last.
     pub fn summaries(&self) -> Vec<ModelSummary> {
-        self.models
-            .iter()
-            .map(|model| model.summary.clone())
-            .collect()
+        self.everyone().map(|model| model.summary.clone()).collect()
     }
 
     /// The model of a name; the default for `None`.
@@ -187,7 +218,7 @@ impl Models {
     pub fn find(&self, name: Option<&str>) -> Result<&Model, AppError> {
         let found = match name {
             None => self.models.first(),
-            Some(name) => self.models.iter().find(|model| model.summary.name == name),
+            Some(name) => self.everyone().find(|model| model.summary.name == name),
         };
         found.ok_or_else(|| {
             let asked: String = name.unwrap_or_default().chars().take(64).collect();
@@ -199,15 +230,6 @@ impl Models {
                 ),
             )
         })
-    }
-
-    /// Turns a request into settings that can be run: the model found, its defaults filled in, a
-    /// seed drawn where none was given, and everything checked.
-    ///
-    /// # Errors
-    /// [`AppError::Invalid`] naming the field.
-    pub fn settle(&self, request: GenerationRequest) -> Result<Settings, AppError> {
-        self.find(request.model.as_deref())?.settle(request)
     }
 }
 
@@ -235,75 +257,6 @@ impl Model {
     /// Whether it only refines what another model has begun.
     pub fn is_refiner(&self) -> bool {
         self.description.kind.contains("refiner")
-    }
-
-    /// As [`Models::settle`], for this model whatever name the request has.
-    ///
-    /// # Errors
-    /// [`AppError::Invalid`] naming the field.
-    pub fn settle(&self, request: GenerationRequest) -> Result<Settings, AppError> {
-        let summary = &self.summary;
-        let settings = Settings {
-            prompt: request.prompt,
-            negative_prompt: request.negative_prompt,
-            num_inference_steps: request.num_inference_steps.unwrap_or(summary.default_steps),
-            guidance_scale: request
-                .guidance_scale
-                .unwrap_or(summary.default_guidance_scale),
-            width: request.width.unwrap_or(summary.default_width),
-            height: request.height.unwrap_or(summary.default_height),
-            seed: request.seed.unwrap_or_else(random_seed),
-            scheduler: request.scheduler,
-            model: summary.name.clone(),
-            prompt_syntax: request.prompt_syntax,
-            clip_skip: request.clip_skip,
-        };
-        if !(1..=MAX_STEPS).contains(&settings.num_inference_steps) {
-            return Err(AppError::invalid(
-                "num_inference_steps",
-                format!(
-                    "num_inference_steps is {}; give a number from 1 to {MAX_STEPS}",
-                    settings.num_inference_steps
-                ),
-            ));
-        }
-        for (field, side) in [("width", settings.width), ("height", settings.height)] {
-            if side > summary.max_side {
-                return Err(AppError::invalid(
-                    field,
-                    format!(
-                        "{field} is {side}; the model “{}” makes at most {} pixels",
-                        summary.name, summary.max_side
-                    ),
-                ));
-            }
-        }
-        engine_request(&settings)
-            .validate(&self.description)
-            .map_err(|error| match error {
-                EngineError::InvalidRequest { field, message } => {
-                    AppError::invalid(field, format!("{field} {message}"))
-                }
-                other => AppError::invalid("model", other.to_string()),
-            })?;
-        Ok(settings)
-    }
-}
-
-/// The settings in the engine's words; previews are off.
-pub fn engine_request(settings: &Settings) -> GenerateRequest {
-    GenerateRequest {
-        prompt: settings.prompt.clone(),
-        negative_prompt: settings.negative_prompt.clone(),
-        width: settings.width,
-        height: settings.height,
-        num_inference_steps: settings.num_inference_steps,
-        guidance_scale: settings.guidance_scale,
-        seed: settings.seed,
-        scheduler: settings.scheduler.clone(),
-        prompt_syntax: tokens::engine_syntax(settings.prompt_syntax),
-        clip_skip: settings.clip_skip,
-        ..GenerateRequest::default()
     }
 }
 
@@ -343,6 +296,7 @@ impl About {
         let strings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
         ModelSummary {
             name: name.to_owned(),
+            kind: description.kind.clone(),
             description: self.description.unwrap_or_else(|| {
                 if demo {
                     "A tiny model for trying things out: coloured shapes on a coloured background."

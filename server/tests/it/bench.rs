@@ -110,8 +110,7 @@ pub fn settings() -> Settings {
         seed: 7,
         scheduler: None,
         model: super::test_app::MODEL.into(),
-        prompt_syntax: Default::default(),
-        clip_skip: 0,
+        ..Settings::default()
     }
 }
 
@@ -125,6 +124,7 @@ pub fn image() -> NewImage {
         height: 64,
         dominant_colour: "#000000".into(),
         facts: Facts::default(),
+        recipe: None,
     }
 }
 

@@ -137,8 +137,7 @@ fn settings() -> Settings {
         seed: 42,
         scheduler: None,
         model: "tiny".into(),
-        prompt_syntax: Default::default(),
-        clip_skip: 0,
+        ..Settings::default()
     }
 }
 
@@ -154,6 +153,8 @@ fn facts() -> Facts {
         },
         step_s: vec![0.5, 0.25],
         notes: vec!["a note".into()],
+        text_cached: false,
+        model_fingerprint: None,
         version: Facts::VERSION.into(),
         ..Facts::default()
     }

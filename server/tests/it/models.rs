@@ -2,7 +2,7 @@
 
 use atelier_app::error::AppError;
 use atelier_app::studio::GenerationRequest;
-use atelier_server::models::{Models, ModelsError, demo};
+use atelier_server::models::{AddOns, Models, ModelsError, demo};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -117,7 +117,7 @@ fn a_request_becomes_settings_with_nothing_left_open() {
     let dir = tempfile::tempdir().unwrap();
     let models = Models::open(dir.path(), &tiny()).unwrap();
     let summary = &models.summaries()[0];
-    let settings = models.settle(request()).unwrap();
+    let settings = models.settle(request(), &AddOns::default()).unwrap();
     assert_eq!(settings.model, "tiny");
     assert_eq!(settings.num_inference_steps, summary.default_steps);
     assert_eq!(settings.guidance_scale, summary.default_guidance_scale);
@@ -126,7 +126,7 @@ fn a_request_becomes_settings_with_nothing_left_open() {
         (summary.default_width, summary.default_height)
     );
     assert_eq!(settings.negative_prompt, None);
-    let another = models.settle(request()).unwrap();
+    let another = models.settle(request(), &AddOns::default()).unwrap();
     assert_ne!(settings.seed, another.seed, "seeds are drawn");
 
     let asked = GenerationRequest {
@@ -140,7 +140,7 @@ fn a_request_becomes_settings_with_nothing_left_open() {
         model: Some("tiny".into()),
         ..request()
     };
-    let settings = models.settle(asked).unwrap();
+    let settings = models.settle(asked, &AddOns::default()).unwrap();
     assert_eq!(settings.negative_prompt.as_deref(), Some(""));
     assert_eq!((settings.width, settings.height), (64, 72));
     assert_eq!(settings.seed, u64::MAX);
@@ -266,7 +266,7 @@ fn what_cannot_be_run_is_refused_by_the_fields_name() {
         ),
     ];
     for (field, named, request) in cases {
-        let error = models.settle(request).unwrap_err();
+        let error = models.settle(request, &AddOns::default()).unwrap_err();
         assert_eq!(error.field(), Some(field), "{error}");
         let words = error.to_string();
         assert!(
@@ -279,7 +279,7 @@ fn what_cannot_be_run_is_refused_by_the_fields_name() {
         prompt: longest,
         ..request()
     };
-    assert!(models.settle(request).is_ok());
+    assert!(models.settle(request, &AddOns::default()).is_ok());
 }
 
 #[test]

@@ -110,7 +110,9 @@ async fn an_image_is_answered_and_kept() {
     assert_eq!(told["url"], format!("/images/{image}.png"));
 
     // Another request with the same seed: another image, the same pixels.
-    let twin = app.call(with_headers(&me, &wanted(), &[])).await;
+    let mut anew = wanted();
+    anew["use_cache"] = false.into();
+    let twin = app.call(with_headers(&me, &anew, &[])).await;
     assert_ne!(twin.header("x-atelier-image-id"), image);
     let twin = image::load_from_memory(&twin.body).unwrap();
     assert_eq!(twin.as_bytes(), picture.as_bytes());
