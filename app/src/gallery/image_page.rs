@@ -8,6 +8,7 @@ use crate::components::{
 use crate::error::AppError;
 use crate::not_found::NotFound;
 use crate::session::SignedInOnly;
+use crate::studio::Settings;
 use leptos::form::ActionForm;
 use leptos::prelude::*;
 use leptos_meta::Title;
@@ -79,6 +80,7 @@ fn Detail(image: ImageDetail) -> impl IntoView {
                 <div class="row row-wrap">
                     <a class="button button-main" href=file_url rel="external" download=format!("atelier-{}.png", settings.seed)>"Download"</a>
                     <a class="button" href=format!("/?from={}", card.id.0)>"Use these settings"</a>
+                    <a class="button" href=format!("/?init_image=image:{}", card.id.0)>"Start from this image"</a>
                     <Delete id=card.id.clone()/>
                 </div>
                 <Facts image=image/>
@@ -115,7 +117,8 @@ fn Facts(image: ImageDetail) -> impl IntoView {
             <dt>"Guidance"</dt><dd class="number">{number_text(settings.guidance_scale)}</dd>
             <dt>"Seed"</dt><dd class="number">{settings.seed.to_string()}</dd>
             <dt>"Scheduler"</dt><dd>{image.scheduler}</dd>
-            <dt>"Model"</dt><dd>{settings.model}</dd>
+            <dt>"Model"</dt><dd>{settings.model.clone()}</dd>
+            {more_facts(&settings)}
             <dt>"Device"</dt><dd>{format!("{} · {}", image.device.to_uppercase(), image.dtype)}</dd>
             {fallback}
             <dt>"Made"</dt><dd><Moment at=image.card.created_at/></dd>
@@ -132,6 +135,31 @@ fn Facts(image: ImageDetail) -> impl IntoView {
             </dl>
         </details>
     }
+}
+
+/// What only some images have.
+fn more_facts(settings: &Settings) -> impl IntoView + use<> {
+    let loras = settings
+        .loras
+        .iter()
+        .map(|lora| format!("{} · {}", lora.name, lora.weight))
+        .collect::<Vec<_>>()
+        .join(", ");
+    [
+        ("Refiner", settings.refiner.clone()),
+        ("Hand over at", settings.denoising_split.map(number_text)),
+        ("Refined by", settings.refiner_strength.map(number_text)),
+        ("Strength", settings.strength.map(number_text)),
+        ("LoRAs", Some(loras).filter(|loras| !loras.is_empty())),
+        ("VAE", settings.vae.clone()),
+        (
+            "CLIP skip",
+            (settings.clip_skip > 0).then(|| settings.clip_skip.to_string()),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(view! { <dt>{name}</dt><dd>{value?}</dd> }))
+    .collect_view()
 }
 
 /// Asks once more before deleting; works as a plain form too.

@@ -1,6 +1,7 @@
 //! The settings most people leave alone: negative prompt, steps, guidance, size, seed, scheduler, model.
 
 use super::draft::Draft;
+use super::extras::Extras;
 use super::{AddOn, GenerationForm, JobView, ModelSummary};
 use crate::components::{Answer, Field, field_error, number_text};
 use crate::live::use_live;
@@ -15,8 +16,9 @@ pub fn Advanced(
     vaes: Vec<AddOn>,
     answer: Answer<JobView>,
 ) -> impl IntoView {
-    let _ = (&loras, &vaes);
     let initial = draft.initial.get_value();
+    let (refiners, models): (Vec<ModelSummary>, Vec<ModelSummary>) =
+        models.into_iter().partition(ModelSummary::is_refiner);
     let models = StoredValue::new(models);
     // The model chosen in the form decides what empty fields mean.
     let model = Memo::new(move |_| {
@@ -52,6 +54,8 @@ pub fn Advanced(
                 <SchedulerField draft=draft model=model value=initial.scheduler answer=answer/>
                 <ModelField models=models value=initial.model answer=answer/>
             </div>
+            <p class="quiet small">{move || model.with(|model| model.as_ref().map(|model| model.description.clone()))}</p>
+            <Extras draft=draft refiners=refiners loras=loras vaes=vaes answer=answer/>
             <button class="button button-small" type="button" on:click=move |_| {
                 let prompt = draft.form.with_untracked(|form| form.prompt.clone());
                 draft.write(GenerationForm { prompt, ..GenerationForm::default() });
@@ -60,8 +64,9 @@ pub fn Advanced(
     }
 }
 
+/// A field that takes a number.
 #[component]
-fn NumberField(
+pub(super) fn NumberField(
     id: &'static str,
     label: &'static str,
     placeholder: Signal<String>,

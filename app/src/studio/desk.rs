@@ -220,11 +220,15 @@ fn Finished(draft: Draft, job: JobView) -> impl IntoView {
         return ().into_any();
     };
     let JobView {
-        settings, preview, ..
+        settings,
+        preview,
+        cached,
+        ..
     } = job;
     let again = GenerationForm::from_settings(&settings);
     let use_settings = Callback::new(move |()| draft.write(again.clone()));
     view! {
+        {cached.then(|| view! { <p class="quiet" role="status">"Already made: shown from your gallery."</p> })}
         <Large
             image=image
             prompt=settings.prompt

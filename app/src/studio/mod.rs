@@ -5,6 +5,7 @@ mod calls;
 mod composer;
 mod desk;
 mod draft;
+mod extras;
 mod prompt;
 mod request;
 mod settings;

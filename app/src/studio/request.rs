@@ -103,6 +103,10 @@ impl GenerationForm {
         if self.prompt.trim().is_empty() {
             return Err(AppError::invalid("prompt", "Say what to draw."));
         }
+        // What a folded control still holds means nothing without what it belongs to.
+        let refines = !self.refiner.trim().is_empty();
+        let starts = !self.init_image.trim().is_empty();
+        let masks = starts && !self.mask.trim().is_empty();
         let share = "Give a number from 0 to 1.";
         let pixels = "Give a whole number of pixels.";
         Ok(GenerationRequest {
@@ -133,23 +137,29 @@ impl GenerationForm {
             )?,
             use_cache: None,
             refiner: text(self.refiner),
-            denoising_split: finite("denoising_split", &self.denoising_split, share)?,
-            refiner_strength: finite("refiner_strength", &self.refiner_strength, share)?,
+            denoising_split: finite("denoising_split", &self.denoising_split, share)?
+                .filter(|_| refines),
+            refiner_strength: finite("refiner_strength", &self.refiner_strength, share)?
+                .filter(|_| refines),
             aesthetic_score: finite(
                 "aesthetic_score",
                 &self.aesthetic_score,
                 "Give a number from 0 to 10.",
-            )?,
+            )?
+            .filter(|_| refines),
             negative_aesthetic_score: finite(
                 "negative_aesthetic_score",
                 &self.negative_aesthetic_score,
                 "Give a number from 0 to 10.",
-            )?,
+            )?
+            .filter(|_| refines),
             init_image: ImageSource::from_text(&self.init_image),
-            strength: finite("strength", &self.strength, share)?,
-            mask: ImageSource::from_text(&self.mask),
-            mask_blur: finite("mask_blur", &self.mask_blur, "Give a number of pixels.")?,
-            only_masked_padding: number("only_masked_padding", &self.only_masked_padding, pixels)?,
+            strength: finite("strength", &self.strength, share)?.filter(|_| starts),
+            mask: ImageSource::from_text(&self.mask).filter(|_| starts),
+            mask_blur: finite("mask_blur", &self.mask_blur, "Give a number of pixels.")?
+                .filter(|_| masks),
+            only_masked_padding: number("only_masked_padding", &self.only_masked_padding, pixels)?
+                .filter(|_| masks),
             loras: loras(&self.loras)?,
             vae: text(self.vae),
             prompt_syntax: syntax(&self.prompt_syntax)?,
