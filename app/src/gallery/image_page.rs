@@ -103,7 +103,7 @@ fn Facts(image: ImageDetail) -> impl IntoView {
     let fallback = image.fallback_reason.map(|reason| {
         view! { <dt>"Why not the GPU"</dt><dd>{reason}</dd> }
     });
-    let negative = match settings.negative_prompt {
+    let negative = match settings.negative_prompt.clone() {
         Some(text) if !text.is_empty() => view! { <dd>{text}</dd> }.into_any(),
         Some(_) => view! { <dd class="quiet">"empty"</dd> }.into_any(),
         None => view! { <dd class="quiet">"none"</dd> }.into_any(),
