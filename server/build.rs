@@ -6,12 +6,19 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-    let model = here.join("demo/model");
-    // A folder that does not exist would make cargo run this each time; its parent does not.
-    let watched = if model.is_dir() { &model } else { &here };
-    println!("cargo::rerun-if-changed={}", watched.display());
     println!("cargo::rerun-if-changed=build.rs");
+    list(&here, "model", "demo_files.rs")?;
+    list(&here, "refiner", "demo_refiner_files.rs")
+}
 
+/// Writes down the files of `demo/NAME` for `include!`.
+fn list(here: &Path, name: &str, file: &str) -> io::Result<()> {
+    let model = here.join("demo").join(name);
+    // A folder that does not exist would make cargo run this each time; its parent does not.
+    let watched: &Path = if model.is_dir() { &model } else { here };
+    println!("cargo::rerun-if-changed={}", watched.display());
+
+    let folder = name;
     let mut files = Vec::new();
     if model.is_dir() {
         collect(&model, &model, &mut files)?;
@@ -24,12 +31,12 @@ fn main() -> io::Result<()> {
         let _ = writeln!(
             list,
             "    ({name:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {:?}))),",
-            format!("/demo/model/{name}")
+            format!("/demo/{folder}/{name}")
         );
     }
     list.push_str("]\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    fs::write(out.join("demo_files.rs"), list)
+    fs::write(out.join(file), list)
 }
 
 fn collect(root: &Path, folder: &Path, files: &mut Vec<String>) -> io::Result<()> {

@@ -7,9 +7,8 @@ use crate::models::fingerprint::Fingerprints;
 use crate::models::{AddOns, Models, WeightFiles, engine_input, engine_request};
 use crate::uploads;
 use atelier_app::studio::Settings;
+use atelier_engine::image::{read_grey, read_rgb};
 use atelier_engine::{EngineError, GenerateRequest, Generation, LoadEvent, LoadOptions, Pipeline};
-use image::{DynamicImage, ImageReader, Limits};
-use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -99,36 +98,24 @@ impl Needs {
 
     /// The engine's request: images decoded, LoRAs by their files.
     fn request(&self, settings: &Settings, data_dir: &Path) -> Result<GenerateRequest, Unmade> {
+        let refused = |error: EngineError| Unmade::Refused(error.to_string());
         let mut request = engine_request(settings);
         request.previews = true;
         request.loras.clone_from(&self.files.loras);
         if let Some(file) = &settings.init_image {
             let bytes = uploads::read(data_dir, file).map_err(Unmade::Refused)?;
-            let image = decode("init_image", &bytes)?.into_rgb8();
+            let image = read_rgb("init_image", &bytes).map_err(refused)?;
             let mask = match &settings.mask {
                 None => None,
                 Some(file) => {
                     let bytes = uploads::read(data_dir, file).map_err(Unmade::Refused)?;
-                    Some(decode("mask", &bytes)?.into_luma8())
+                    Some(read_grey("mask", &bytes).map_err(refused)?)
                 }
             };
             request.input = Some(engine_input(settings, image, mask));
         }
         Ok(request)
     }
-}
-
-/// Reads an image within bounds of memory.
-fn decode(field: &str, bytes: &[u8]) -> Result<DynamicImage, Unmade> {
-    let refused = |words: String| Unmade::Refused(format!("{field} cannot be read: {words}"));
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| refused(error.to_string()))?;
-    let mut limits = Limits::default();
-    // 64 million pixels in four channels of sixteen bits.
-    limits.max_alloc = Some(8 * uploads::MOST_PIXELS);
-    reader.limits(limits);
-    reader.decode().map_err(|error| refused(error.to_string()))
 }
 
 /// Loads the model unless it is there, and makes the image. The model is handed back either way.

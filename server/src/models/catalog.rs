@@ -48,6 +48,8 @@ pub fn scan(models_dir: &Path, named: &[(String, PathBuf)]) -> Vec<Entry> {
         .collect();
     let demo = demo::unpacked(models_dir);
     found.extend(demo.map(|folder| (demo::NAME.to_owned(), folder, Origin::BuiltIn)));
+    let refiner = demo::unpacked_refiner(models_dir);
+    found.extend(refiner.map(|folder| (demo::REFINER.to_owned(), folder, Origin::BuiltIn)));
     found.extend(
         lying_in(models_dir)
             .into_iter()

@@ -10,8 +10,15 @@ use sha2::{Digest, Sha256};
 /// Its files: (path below the model's folder, bytes), in order of their paths.
 static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/demo_files.rs"));
 
+/// The files of the refiner that goes with it.
+static REFINER_FILES: &[(&str, &[u8])] =
+    include!(concat!(env!("OUT_DIR"), "/demo_refiner_files.rs"));
+
 /// The name that requests use.
 pub const NAME: &str = "demo";
+
+/// The refiner's name.
+pub const REFINER: &str = "demo-refiner";
 
 /// Whether this build carries the demo model.
 pub fn is_embedded() -> bool {
@@ -31,7 +38,8 @@ fn fingerprint(files: &[(&str, &[u8])]) -> String {
 }
 
 /// Makes sure that the demo model lies whole in `models_dir/demo-HASH` and answers that folder;
-/// `None` where this build carries none. Demo models of other versions are removed.
+/// `None` where this build carries none. Its refiner goes beside it, into `demo-refiner-HASH`. Demo
+/// models of other versions are removed.
 ///
 /// # Errors
 /// The file system's, with the path in words.
@@ -39,13 +47,22 @@ pub fn unpack(models_dir: &Path) -> io::Result<Option<PathBuf>> {
     if FILES.is_empty() {
         return Ok(None);
     }
-    unpack_files(FILES, models_dir).map(Some)
+    if !REFINER_FILES.is_empty() {
+        unpack_files(REFINER, REFINER_FILES, models_dir)?;
+    }
+    unpack_files(NAME, FILES, models_dir).map(Some)
 }
 
 /// Where [`unpack`] has put it, if it has.
 pub fn unpacked(models_dir: &Path) -> Option<PathBuf> {
     let folder = models_dir.join(format!("{NAME}-{}", fingerprint(FILES)));
     (!FILES.is_empty() && folder.is_dir()).then_some(folder)
+}
+
+/// Where [`unpack`] has put the refiner, if it has.
+pub fn unpacked_refiner(models_dir: &Path) -> Option<PathBuf> {
+    let folder = models_dir.join(format!("{REFINER}-{}", fingerprint(REFINER_FILES)));
+    (!REFINER_FILES.is_empty() && folder.is_dir()).then_some(folder)
 }
 
 /// Writes the demo model's files straight into `folder`, which must exist: for one-off use.
@@ -56,7 +73,7 @@ pub fn write_into(folder: &Path) -> io::Result<()> {
     write_files(FILES, folder, false)
 }
 
-fn unpack_files(files: &[(&str, &[u8])], models_dir: &Path) -> io::Result<PathBuf> {
+fn unpack_files(name: &str, files: &[(&str, &[u8])], models_dir: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(models_dir)?;
     // Two servers may start at once; the lock ends with the handle.
     let lock = OpenOptions::new()
@@ -66,9 +83,9 @@ fn unpack_files(files: &[(&str, &[u8])], models_dir: &Path) -> io::Result<PathBu
         .open(models_dir.join(".lock"))?;
     lock.lock()?;
 
-    let target = models_dir.join(format!("{NAME}-{}", fingerprint(files)));
+    let target = models_dir.join(format!("{name}-{}", fingerprint(files)));
     if !is_whole(files, &target) {
-        let temporary = models_dir.join(format!(".{NAME}-unpacking"));
+        let temporary = models_dir.join(format!(".{name}-unpacking"));
         remove_dir(&temporary)?;
         remove_dir(&target)?;
         fs::create_dir(&temporary)?;
@@ -78,7 +95,7 @@ fn unpack_files(files: &[(&str, &[u8])], models_dir: &Path) -> io::Result<PathBu
     }
     for entry in fs::read_dir(models_dir)? {
         let path = entry?.path();
-        if path != target && path.is_dir() && is_unpacked_demo(&path) {
+        if path != target && path.is_dir() && is_unpacked(&path, name) {
             remove_dir(&path)?;
         }
     }
@@ -87,9 +104,14 @@ fn unpack_files(files: &[(&str, &[u8])], models_dir: &Path) -> io::Result<PathBu
 
 /// Whether a folder is one that [`unpack`] makes.
 pub(super) fn is_unpacked_demo(path: &Path) -> bool {
+    is_unpacked(path, NAME) || is_unpacked(path, REFINER)
+}
+
+/// Whether a folder is `NAME-HASH`.
+fn is_unpacked(path: &Path, name: &str) -> bool {
     path.file_name()
-        .and_then(|name| name.to_str())
-        .and_then(|name| name.strip_prefix(NAME)?.strip_prefix('-'))
+        .and_then(|folder| folder.to_str())
+        .and_then(|folder| folder.strip_prefix(name)?.strip_prefix('-'))
         .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
@@ -100,13 +122,18 @@ fn is_whole(files: &[(&str, &[u8])], folder: &Path) -> bool {
         .all(|(name, bytes)| fs::read(folder.join(name)).is_ok_and(|stored| stored == *bytes))
 }
 
-/// How many files the demo model has, and which of them are not as they should be in `folder`.
+/// How many files the demo model (or its refiner) has, and which of them are not as they should be in `folder`.
 pub(super) fn compare(folder: &Path) -> (usize, Vec<&'static str>) {
     let differs = |(name, bytes): &&(&'static str, &[u8])| {
         fs::read(folder.join(name)).map_or(true, |stored| stored != *bytes)
     };
-    let damaged = FILES.iter().filter(differs).map(|(name, _)| *name);
-    (FILES.len(), damaged.collect())
+    let files = if is_unpacked(folder, REFINER) {
+        REFINER_FILES
+    } else {
+        FILES
+    };
+    let damaged = files.iter().filter(differs).map(|(name, _)| *name);
+    (files.len(), damaged.collect())
 }
 
 fn write_files(files: &[(&str, &[u8])], folder: &Path, durable: bool) -> io::Result<()> {
@@ -146,23 +173,23 @@ mod tests {
     fn unpacks_once_repairs_damage_and_replaces_other_versions() {
         let dir = tempfile::tempdir().unwrap();
         let models = dir.path().join("models");
-        let folder = unpack_files(ONE, &models).unwrap();
+        let folder = unpack_files(NAME, ONE, &models).unwrap();
         let unet = folder.join("unet/config.json");
         assert_eq!(fs::read(&unet).unwrap(), b"{\"a\":1}");
 
         let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
         let first = inode(&unet);
-        assert_eq!(unpack_files(ONE, &models).unwrap(), folder);
+        assert_eq!(unpack_files(NAME, ONE, &models).unwrap(), folder);
         assert_eq!(inode(&unet), first, "a whole copy is left alone");
 
         fs::write(&unet, b"{\"a\"").unwrap();
         fs::create_dir(models.join(".demo-unpacking")).unwrap();
-        assert_eq!(unpack_files(ONE, &models).unwrap(), folder);
+        assert_eq!(unpack_files(NAME, ONE, &models).unwrap(), folder);
         assert_eq!(fs::read(&unet).unwrap(), b"{\"a\":1}");
 
         let mine = models.join("demo-mine");
         fs::create_dir(&mine).unwrap();
-        let newer = unpack_files(TWO, &models).unwrap();
+        let newer = unpack_files(NAME, TWO, &models).unwrap();
         assert!(newer != folder && !folder.exists() && newer.exists() && mine.exists());
         assert!(!models.join(".demo-unpacking").exists());
     }

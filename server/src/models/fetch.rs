@@ -215,7 +215,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
             "a model's name has 1 to 64 letters, digits, dots, dashes and underscores, and does not begin with a dot or a dash".into(),
         );
     }
-    if name == demo::NAME || demo::is_unpacked_demo(Path::new(name)) {
+    if [demo::NAME, demo::REFINER].contains(&name) || demo::is_unpacked_demo(Path::new(name)) {
         return Err(format!(
             "the name {name} is the demo model's; choose another"
         ));

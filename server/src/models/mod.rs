@@ -291,14 +291,16 @@ impl About {
     }
 
     fn summary(self, name: &str, description: &ModelDescription) -> ModelSummary {
-        let demo = name == demo::NAME;
+        let demo = name == demo::NAME || name == demo::REFINER;
         let defaults = &description.defaults;
         let strings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
         ModelSummary {
             name: name.to_owned(),
             kind: description.kind.clone(),
             description: self.description.unwrap_or_else(|| {
-                if demo {
+                if name == demo::REFINER {
+                    "A tiny refiner for the demo model.".into()
+                } else if demo {
                     "A tiny model for trying things out: coloured shapes on a coloured background."
                         .into()
                 } else {

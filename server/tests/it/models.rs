@@ -48,7 +48,7 @@ fn named_folders_come_first_and_the_first_is_the_default() {
 
     let models = Models::open(dir.path(), &tiny()).unwrap();
     let expected: &[&str] = if demo::is_embedded() {
-        &["tiny", "demo", "another", "half"]
+        &["tiny", "demo", "another", "half", "demo-refiner"]
     } else {
         &["tiny", "another", "half"]
     };

@@ -377,12 +377,7 @@ async fn each_bad_field_is_named() {
         let reply = app
             .post(&me, URL, &wanted(json!({"init_image": source})))
             .await;
-        // An engine without image-to-image refuses before anything is looked up.
-        assert!(
-            [404, 422].contains(&reply.status.as_u16()),
-            "{}",
-            reply.text()
-        );
+        assert_eq!(reply.status, 404, "{}", reply.text());
     }
     app.stop().await;
 }
@@ -446,4 +441,136 @@ fn lora_file() -> std::path::PathBuf {
         .collect();
     files.sort();
     files.swap_remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_starts_from_another_and_is_made_again_when_that_is_gone() {
+    let app = TestApp::start().await;
+    let me = app.person("me", Role::Member).await;
+    let other = app.person("other", Role::Member).await;
+    let bytes = png(80, 48);
+    let upload = send(&app, &me, "image/png", bytes.clone()).await.json();
+    let id = upload["id"].as_str().unwrap();
+    let from = |source: Value| {
+        wanted(json!({"init_image": source, "strength": 0.5, "num_inference_steps": 4}))
+    };
+    let first = app.post(&me, URL, &from(json!(id))).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    // By whatever way it comes, it is the same image: the cache knows it.
+    for source in [
+        json!({"upload_id": id}),
+        json!(base64(&bytes)),
+        json!(format!("data:image/png;base64,{}", base64(&bytes))),
+    ] {
+        let again = app.post(&me, URL, &from(source)).await;
+        assert_eq!(again.header("x-atelier-cache"), "hit", "{}", again.text());
+    }
+    let without = app
+        .post(&me, URL, &wanted(json!({"num_inference_steps": 4})))
+        .await;
+    assert_ne!(pixels(&without.body), pixels(&first.body));
+    assert_eq!(app.post(&other, URL, &from(json!(id))).await.status, 404);
+
+    // From the gallery; then what it was made from is deleted, and swept as far as can be.
+    let image = first.header("x-atelier-image-id").to_owned();
+    let mask = base64(&png(64, 64));
+    let painted = wanted(json!({
+        "init_image": {"image_id": image}, "mask": mask, "mask_blur": 2, "strength": 1,
+    }));
+    let painted = app.post(&me, URL, &painted).await;
+    assert_eq!(painted.status, 200, "{}", painted.text());
+    let theirs = wanted(json!({"init_image": {"image_id": image}}));
+    assert_eq!(app.post(&other, URL, &theirs).await.status, 404);
+    let gone = request("DELETE", &format!("/api/images/{image}"), &me, None);
+    assert_eq!(app.call(gone).await.status, 204);
+    app.services.uploads.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(
+        app.get(&me, &format!("/api/uploads/{id}")).await.status,
+        404
+    );
+    let path = format!("/api/images/{}", painted.header("x-atelier-image-id"));
+    let mut record = app.get(&me, &path).await.json()["settings"].clone();
+    assert_eq!(record["mask_blur"], 2.0);
+    record["use_cache"] = false.into();
+    let again = app.post(&me, URL, &record).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_eq!(pixels(&again.body), pixels(&painted.body));
+    // One size where only the masked region is worked on.
+    let odd = wanted(json!({
+        "init_image": base64(&bytes), "mask": mask, "only_masked_padding": 8,
+    }));
+    refused(&app.post(&me, URL, &odd).await, "mask", "one size");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_models_refiner_works_out_of_the_box() {
+    let app = TestApp::start().await;
+    let me = app.person("me", Role::Member).await;
+    let models = app.get(&me, "/api/models").await.json();
+    let refiner = models.as_array().unwrap().last().unwrap().clone();
+    assert_eq!(refiner["name"], "demo-refiner");
+    assert_eq!(refiner["kind"], "stable-diffusion-xl-refiner");
+    let demo = |change: Value| {
+        let mut body = wanted(json!({"model": "demo", "num_inference_steps": 5}));
+        for (key, value) in change.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        body
+    };
+    let refined = app
+        .post(&me, URL, &demo(json!({"refiner": "demo-refiner"})))
+        .await;
+    assert_eq!(refined.status, 200, "{}", refined.text());
+    let path = format!("/api/images/{}", refined.header("x-atelier-image-id"));
+    let mut record = app.get(&me, &path).await.json()["settings"].clone();
+    assert_eq!(record["denoising_split"], 0.8);
+    assert_eq!(
+        (
+            &record["aesthetic_score"],
+            &record["negative_aesthetic_score"]
+        ),
+        (&json!(6.0), &json!(2.5))
+    );
+    // The refiner stays loaded: neither leaving it out nor coming back to it loads anything.
+    let timing = async |body: &Value| {
+        let reply = app.post(&me, URL, body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let path = format!("/api/images/{}", reply.header("x-atelier-image-id"));
+        let loading = app.get(&me, &path).await.json()["timings"]["loading_s"].clone();
+        assert_eq!(loading, 0.0, "{body}");
+        reply.body
+    };
+    let plain = timing(&demo(json!({}))).await;
+    assert_ne!(pixels(&plain), pixels(&refined.body));
+    record["use_cache"] = false.into();
+    assert_eq!(pixels(&timing(&record).await), pixels(&refined.body));
+    let after = timing(&demo(
+        json!({"refiner": "demo-refiner", "refiner_strength": 0.4}),
+    ))
+    .await;
+    assert_ne!(pixels(&after), pixels(&refined.body));
+    for (change, field) in [
+        (json!({"refiner": "demo"}), "refiner"),
+        (
+            json!({"refiner": "demo-refiner", "denoising_split": 1}),
+            "denoising_split",
+        ),
+        (
+            json!({"refiner": "demo-refiner", "refiner_strength": 0}),
+            "refiner_strength",
+        ),
+        (
+            json!({"refiner": "demo-refiner", "denoising_split": 0.5, "refiner_strength": 0.5}),
+            "refiner_strength",
+        ),
+        (
+            json!({"refiner": "demo-refiner", "aesthetic_score": 11}),
+            "aesthetic_score",
+        ),
+        (json!({"model": "demo-refiner"}), "init_image"),
+    ] {
+        refused(&app.post(&me, URL, &demo(change)).await, field, "");
+    }
+    app.stop().await;
 }
