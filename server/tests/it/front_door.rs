@@ -1,6 +1,7 @@
 //! What every request meets before any room: cross-site protection, limits, headers, health.
 
 use crate::personas::{Answer, Browser, PASSWORD, TestApp};
+use atelier_server::http::GENERATE_LIMIT;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{Method, StatusCode};
@@ -326,7 +327,8 @@ async fn bodies_that_cannot_be_used_are_named() {
 async fn bodies_that_are_too_large_are_refused_however_they_come() {
     let app = TestApp::spawn().await;
     let bob = app.member("bob").await;
-    let large = format!("{{\"prompt\": \"{}\"}}", "x".repeat(1024 * 1024));
+    // This address takes images in base64; its limit is higher than the others'.
+    let large = format!("{{\"prompt\": \"{}\"}}", "x".repeat(GENERATE_LIMIT));
     let told = bob
         .browser
         .post_json("/api/generate-image", large.clone())
@@ -341,7 +343,7 @@ async fn bodies_that_are_too_large_are_refused_however_they_come() {
     // In pieces, without saying how much there will be.
     let pieces: Vec<Result<Vec<u8>, std::io::Error>> = large
         .as_bytes()
-        .chunks(4096)
+        .chunks(1024 * 1024)
         .map(|piece| Ok(piece.to_vec()))
         .collect();
     let body = Body::from_stream(futures::stream::iter(pieces));

@@ -239,7 +239,7 @@ async fn every_mistake_names_its_field_and_queues_nothing() {
     let mut bare = request("POST", "/api/generate-image", &me, None);
     *bare.body_mut() = Body::from(wanted().to_string());
     problem(&app.call(bare).await, 415);
-    let huge = json!({ "prompt": "x".repeat(2 * 1024 * 1024) });
+    let huge = json!({ "prompt": "x".repeat(atelier_server::http::GENERATE_LIMIT) });
     problem(&app.post(&me, "/api/generate-image", &huge).await, 413);
     problem(&app.get(&me, "/api/generate-image").await, 405);
     problem(&app.get(&me, "/api/no-such-thing").await, 404);
