@@ -172,7 +172,6 @@ impl GenerationForm {
             guidance_rescale: finite("guidance_rescale", &self.guidance_rescale, share)?,
             vae_tiling: text(self.vae_tiling),
             prompt: self.prompt,
-            ..GenerationRequest::default()
         })
     }
 

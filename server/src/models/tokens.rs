@@ -17,9 +17,12 @@ use crate::config::TokenizeArgs;
 /// Most models whose tokenizers are kept: each takes some tens of megabytes.
 const KEPT: usize = 4;
 
+/// A model's place, and what reads prompts for it.
+type Reader = (PathBuf, Arc<PromptReader>);
+
 /// The tokenizers read last, the latest in front.
 #[derive(Clone, Default)]
-pub struct Readers(Arc<Mutex<Vec<(PathBuf, Arc<PromptReader>)>>>);
+pub struct Readers(Arc<Mutex<Vec<Reader>>>);
 
 impl std::fmt::Debug for Readers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
