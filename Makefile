@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build site server test end2end format clean-cache
+.PHONY: help run build site server test end2end fuzz format clean-cache
 
 # ARGS reaches the program: make run ARGS='--addr 127.0.0.1:8080'
 ARGS ?=
@@ -26,6 +26,9 @@ test: ## Runs every check and every test, in a real browser too
 end2end: build ## Runs only the browser tests: make end2end ARGS='--project phone'
 	@.ci/setup.sh test
 	@.ci/end2end.sh $(ARGS)
+
+fuzz: ## Feeds one of the engine's readers hostile bytes: make fuzz ARGS='gguf 3600'
+	@.ci/fuzz.sh $(ARGS)
 
 format: ## Formats the Rust code
 	@cargo fmt --all
