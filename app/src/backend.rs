@@ -5,7 +5,7 @@
 //! and the fallback alike: a [`Backend`], a [`Client`], and an `Option<Viewer>`.
 
 use crate::account::{Credentials, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer};
-use crate::admin::{DevicesReport, QueueRow, UserRow};
+use crate::admin::{DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow};
 use crate::error::AppError;
 use crate::gallery::{GalleryPage, ImageDetail, ImageId};
 use crate::studio::{
@@ -160,6 +160,19 @@ pub trait Admin: Send + Sync {
     async fn set_user_disabled(&self, viewer: &Viewer, id: UserId, disabled: bool) -> Answer<()>;
 }
 
+/// Models on disk, for administrators only: each method refuses anybody else with `Forbidden`.
+#[async_trait]
+pub trait Models: Send + Sync {
+    /// Every model, and every fetch that runs or waits to be gone on with.
+    async fn report(&self, viewer: &Viewer) -> Answer<ModelsReport>;
+    /// Begins to fetch a model in the background.
+    async fn fetch(&self, viewer: &Viewer, asked: NewFetch) -> Answer<()>;
+    /// Does something to a model or a fetch.
+    async fn act(&self, viewer: &Viewer, name: &str, act: ModelAct) -> Answer<()>;
+    /// Looks through the folder of models again.
+    async fn look_again(&self, viewer: &Viewer) -> Answer<()>;
+}
+
 /// The whole port, cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
@@ -171,6 +184,8 @@ pub struct Backend {
     pub gallery: Arc<dyn Gallery>,
     /// What only administrators may ask.
     pub admin: Arc<dyn Admin>,
+    /// Models on disk.
+    pub models: Arc<dyn Models>,
 }
 
 /// The port of the request being answered.

@@ -3,12 +3,13 @@
 use crate::accounts::AccountService;
 use crate::devices::Devices;
 use crate::jobs::JobService;
+use crate::models::service::ModelService;
 use async_trait::async_trait;
 use atelier_app::account::{Credentials, Role, UserId, Viewer};
-use atelier_app::admin::{DevicesReport, QueueRow, UserRow};
-use atelier_app::backend::{Admin, Answer};
+use atelier_app::admin::{DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow};
+use atelier_app::backend::{Admin, Answer, Models};
 use atelier_app::error::AppError;
-use atelier_app::studio::JobId;
+use atelier_app::studio::{JobId, JobState};
 use std::sync::Arc;
 
 /// The port's admin part: users by the accounts, devices and the queue by their own rooms.
@@ -16,6 +17,7 @@ pub struct AdminService {
     accounts: Arc<AccountService>,
     devices: Arc<Devices>,
     jobs: Arc<JobService>,
+    models: Arc<ModelService>,
 }
 
 impl AdminService {
@@ -24,11 +26,13 @@ impl AdminService {
         accounts: Arc<AccountService>,
         devices: Arc<Devices>,
         jobs: Arc<JobService>,
+        models: Arc<ModelService>,
     ) -> Self {
         Self {
             accounts,
             devices,
             jobs,
+            models,
         }
     }
 
@@ -97,5 +101,52 @@ impl Admin for AdminService {
             ));
         }
         Ok(self.accounts.set_disabled(id, disabled).await?)
+    }
+}
+
+#[async_trait]
+impl Models for AdminService {
+    async fn report(&self, viewer: &Viewer) -> Answer<ModelsReport> {
+        only_admins(viewer)?;
+        self.models.report().await
+    }
+
+    async fn fetch(&self, viewer: &Viewer, asked: NewFetch) -> Answer<()> {
+        only_admins(viewer)?;
+        self.models.begin_fetch(asked)
+    }
+
+    async fn act(&self, viewer: &Viewer, name: &str, act: ModelAct) -> Answer<()> {
+        only_admins(viewer)?;
+        match act {
+            ModelAct::Resume => self.models.resume_fetch(name),
+            ModelAct::Stop => self.models.stop_fetch(name),
+            ModelAct::Discard => self.models.discard_fetch(name).await,
+            ModelAct::Check => self.models.begin_check(name, false),
+            ModelAct::Repair => self.models.begin_check(name, true),
+            ModelAct::MakeDefault => self.models.set_default(name).await,
+            ModelAct::Remove => {
+                // Whoever waits for an image from it would wait in vain.
+                let jobs = self.jobs.admin_queue().await?;
+                let waiting = |state| matches!(state, JobState::Queued | JobState::Running);
+                if jobs
+                    .iter()
+                    .any(|job| job.model == name && waiting(job.state))
+                {
+                    return Err(AppError::Unavailable {
+                        message: format!(
+                            "Images of {name} are being made or wait in the queue; remove it when they are done."
+                        ),
+                    });
+                }
+                self.models.remove(name).await
+            }
+        }
+    }
+
+    async fn look_again(&self, viewer: &Viewer) -> Answer<()> {
+        only_admins(viewer)?;
+        self.models.rescan().await;
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ mod generate_args; // the options of `atelier generate`
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
 
 use crate::bench::BenchArgs;
-use crate::models::command::ModelsArgs;
+use crate::models::command::{HubArgs, ModelsArgs};
 use crate::startup::StartupError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper_util::client::proxy::matcher::Matcher;
@@ -243,6 +243,9 @@ pub struct ServeConfig {
     /// How long a worker may be silent.
     #[command(flatten)]
     pub lease: Lease,
+    /// The hub that models are fetched from.
+    #[command(flatten)]
+    pub hub: HubArgs,
 }
 
 impl ServeConfig {

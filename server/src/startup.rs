@@ -10,7 +10,7 @@ use crate::error::ServerError;
 use crate::gallery::GalleryService;
 use crate::http;
 use crate::jobs::JobService;
-use crate::models::Models;
+use crate::models::service::ModelService;
 use crate::uploads::UploadService;
 use atelier_app::backend::Backend;
 use std::io::Write as _;
@@ -117,7 +117,7 @@ pub struct Services {
     /// Hardware and the decision about it.
     pub devices: Arc<Devices>,
     /// Weights on disk.
-    pub models: Arc<Models>,
+    pub models: Arc<ModelService>,
     /// Tells when the server stops.
     pub shutdown: Shutdown,
 }
@@ -130,6 +130,7 @@ impl Services {
             jobs: self.jobs.clone(),
             gallery: self.gallery.clone(),
             admin: self.admin.clone(),
+            models: self.admin.clone(),
         }
     }
 }
@@ -169,7 +170,7 @@ impl Application {
         let shutdown = Shutdown::default();
         let db = Db::open(&config.data_dir.database()).await?;
         let (accounts, setup_code) = AccountService::open(db.clone(), &config).await?;
-        let models = open_models(&config).await?;
+        let models = ModelService::open(db.clone(), config.clone()).await?;
         let devices = Devices::start(db.clone(), config.clone()).await?;
         let gallery = GalleryService::open(db.clone(), &config).await?;
         let uploads = UploadService::open(db.clone(), &config, gallery.clone()).await?;
@@ -177,7 +178,7 @@ impl Application {
             db.clone(),
             config.clone(),
             devices.clone(),
-            models.clone(),
+            models.catalog().clone(),
             gallery.clone(),
             uploads.clone(),
             shutdown.clone(),
@@ -187,6 +188,7 @@ impl Application {
             accounts.clone(),
             devices.clone(),
             jobs.clone(),
+            models.clone(),
         ));
         let services = Services {
             config,
@@ -289,30 +291,6 @@ impl Application {
         services.db.close().await;
         result.map_err(|source| StartupError::Listen { address, source })
     }
-}
-
-/// Reads the models' configs, off the async threads.
-async fn open_models(config: &ServeConfig) -> Result<Arc<Models>, StartupError> {
-    let data_dir = config.data_dir.path.clone();
-    let default = config.default_model.clone();
-    let named: Vec<(String, PathBuf)> = config
-        .models
-        .folders
-        .iter()
-        .map(|folder| (folder.name.clone(), folder.path.clone()))
-        .collect();
-    let opened = tokio::task::spawn_blocking(move || {
-        let models = Models::open(&data_dir, &named)?;
-        match default {
-            Some(name) => models.with_default(&name),
-            None => Ok(models),
-        }
-    });
-    opened
-        .await
-        .map_err(|error| StartupError::Setting(error.to_string()))?
-        .map(Arc::new)
-        .map_err(|error| StartupError::Setting(error.to_string()))
 }
 
 /// Waits for SIGTERM or ctrl-c and asks for a stop; a second signal ends the process at once.

@@ -1,6 +1,7 @@
-//! `/admin`: what the machine does and why, the queue, the users.
+//! `/admin`: what the machine does and why, the models, the queue, the users.
 
 use super::devices::Devices;
+use super::models::Models;
 use super::queue::Queue;
 use super::users::Users;
 use crate::account::Viewer;
@@ -37,6 +38,7 @@ fn Admin() -> impl IntoView {
         <div class="page">
             <h1>"Admin"</h1>
             <Devices/>
+            <Models/>
             <Queue/>
             <Users/>
         </div>

@@ -4,7 +4,9 @@
     reason = "the macro makes a public struct of each function; its fields are the arguments"
 )]
 
-use super::{DevicesReport, QueueRow, UserRow};
+#[cfg(feature = "ssr")]
+use super::NewFetch;
+use super::{DevicesReport, ModelAct, ModelsReport, QueueRow, UserRow};
 #[cfg(feature = "ssr")]
 use crate::account::Credentials;
 use crate::account::{Role, UserId};
@@ -26,6 +28,43 @@ pub async fn load_devices() -> Result<DevicesReport, AppError> {
 pub async fn test_devices_again() -> Result<DevicesReport, AppError> {
     let viewer = use_viewer()?;
     use_backend()?.admin.test_devices_again(&viewer).await
+}
+
+/// Models, and fetches of models.
+#[server(endpoint = "load_models")]
+pub async fn load_models() -> Result<ModelsReport, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.models.report(&viewer).await
+}
+
+/// Begins to fetch a model.
+#[server(endpoint = "fetch_model")]
+pub async fn fetch_model(
+    model: String,
+    #[server(default)] name: String,
+    variant: String,
+) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    let asked = NewFetch {
+        model,
+        name: Some(name),
+        variant,
+    };
+    use_backend()?.models.fetch(&viewer, asked).await
+}
+
+/// Does something to a model or a fetch.
+#[server(endpoint = "act_on_model")]
+pub async fn act_on_model(name: String, act: ModelAct) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.models.act(&viewer, &name, act).await
+}
+
+/// Looks through the folder of models again.
+#[server(endpoint = "look_for_models")]
+pub async fn look_for_models() -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.models.look_again(&viewer).await
 }
 
 /// Everybody's jobs.

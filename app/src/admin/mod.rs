@@ -1,13 +1,16 @@
-//! The admin page: wire types and server functions for devices, the queue and users.
+//! The admin page: wire types and server functions for devices, models, the queue and users.
 
 mod admin_page;
 mod calls;
 mod devices;
+mod model_report;
+mod models;
 mod queue;
 mod users;
 
 pub use admin_page::AdminPage;
 pub use calls::*;
+pub use model_report::*;
 
 use crate::account::{Role, UserId};
 use crate::studio::{JobId, JobState};

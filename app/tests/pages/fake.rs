@@ -130,6 +130,7 @@ fn context(
         jobs: house.clone(),
         gallery: house.clone(),
         admin: house.clone(),
+        models: house.clone(),
     };
     move || {
         provide_context(backend.clone());
@@ -502,6 +503,87 @@ impl Admin for House {
 
     async fn set_user_disabled(&self, _: &Viewer, id: UserId, disabled: bool) -> Answer<()> {
         self.note(format!("disable {} {disabled}", id.0));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Models for House {
+    async fn report(&self, _: &Viewer) -> Answer<ModelsReport> {
+        let model = |name: &str, check: ModelCheck| ModelRow {
+            name: name.into(),
+            description: Some(self.prompt.clone()),
+            kind: Some("stable-diffusion-xl-base".into()),
+            bytes: 7_000_000_000,
+            dtype: Some("f16".into()),
+            default_steps: Some(30),
+            default_guidance_scale: Some(5.0),
+            path: format!("data/models/{name}"),
+            origin: "somebody/sdxl@0123456789".into(),
+            is_default: name == "demo",
+            can_be_default: true,
+            can_be_removed: name != "demo",
+            problem: None,
+            check,
+        };
+        let damaged = ModelCheck::Damaged {
+            at: 1_795_538_049_000,
+            faults: vec![self.prompt.clone()],
+            can_repair: true,
+        };
+        let checking = ModelCheck::Running {
+            repairs: false,
+            done: Some(0.5),
+        };
+        let fetch = |state| FetchRow {
+            name: "big".into(),
+            source: "somebody/big".into(),
+            variant: "fp16".into(),
+            state,
+            have: 1 << 30,
+            total: Some(4 << 30),
+            files_done: 3,
+            files: 17,
+            bytes_per_s: Some(5e7),
+            seconds_left: Some(64.0),
+            current: vec!["unet/model.safetensors".into()],
+            trouble: Some(self.prompt.clone()),
+            can_resume: state != FetchState::Running,
+        };
+        Ok(ModelsReport {
+            models: vec![
+                model("demo", ModelCheck::Never),
+                model("sdxl", damaged),
+                model("half", checking),
+                ModelRow {
+                    problem: Some(self.prompt.clone()),
+                    ..model("broken", ModelCheck::Never)
+                },
+            ],
+            fetches: vec![fetch(FetchState::Running), fetch(FetchState::Failed)],
+            folder: "data/models".into(),
+            free_bytes: Some(1 << 40),
+            endpoint: "https://hub.example".into(),
+            has_token: false,
+            default_is_fixed: false,
+        })
+    }
+
+    async fn fetch(&self, _: &Viewer, asked: NewFetch) -> Answer<()> {
+        if !asked.model.contains('/') {
+            return Err(AppError::invalid("model", "write OWNER/NAME"));
+        }
+        self.note(format!("fetch {asked:?}"));
+        Ok(())
+    }
+
+    async fn act(&self, _: &Viewer, name: &str, act: ModelAct) -> Answer<()> {
+        self.note(format!("{act:?} {name}"));
+        Ok(())
+    }
+
+    async fn look_again(&self, _: &Viewer) -> Answer<()> {
+        self.note("look again".into());
         Ok(())
     }
 }

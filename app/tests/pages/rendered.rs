@@ -277,3 +277,30 @@ async fn the_admin_page_tells_the_whole_story_of_a_device() {
         assert!(page.html.contains(words), "{words}");
     }
 }
+
+#[tokio::test]
+async fn the_admin_page_tells_how_models_and_fetches_stand() {
+    let page = get(&busy(), admin(), "/admin").await;
+    for words in [
+        "1.0 GiB of 4.0 GiB",
+        "47.7 MiB/s",
+        "1 min 4 s left",
+        "3 of 17 files",
+        "fetching",
+        "failed",
+        "Resume big",
+        "Stop fetching big",
+        "Repair sdxl",
+        "Make sdxl the default",
+        "cannot be used",
+        "30 steps, guidance 5",
+        "1.0 TiB free",
+        "without an access token",
+    ] {
+        assert!(page.html.contains(words), "{words}");
+    }
+    // What is part of the program is not deleted, and the default need not be made the default.
+    for words in ["Delete demo from", "Make demo the default"] {
+        assert!(!page.html.contains(words), "{words}");
+    }
+}

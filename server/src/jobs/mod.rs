@@ -23,8 +23,9 @@ use crate::db::{Db, now_ms};
 use crate::devices::Devices;
 use crate::error::ServerError;
 use crate::gallery::{Facts, GalleryService};
+use crate::models::AddOns;
+use crate::models::catalog::Catalog;
 use crate::models::fingerprint::Fingerprints;
-use crate::models::{AddOns, Models};
 use crate::startup::Shutdown;
 use crate::uploads::UploadService;
 use async_trait::async_trait;
@@ -67,7 +68,7 @@ type Measurements = Vec<(Settings, Facts)>;
 pub struct JobService {
     queue: Queue,
     limits: Limits,
-    models: Arc<Models>,
+    models: Arc<Catalog>,
     add_ons: AddOns,
     prints: Arc<Fingerprints>,
     gallery: Arc<GalleryService>,
@@ -93,7 +94,7 @@ impl JobService {
         db: Db,
         config: Arc<ServeConfig>,
         devices: Arc<Devices>,
-        models: Arc<Models>,
+        models: Arc<Catalog>,
         gallery: Arc<GalleryService>,
         uploads: Arc<UploadService>,
         shutdown: Shutdown,
@@ -462,7 +463,7 @@ impl Jobs for JobService {
             ..request
         };
         let count = wish.num_images.unwrap_or(1).clamp(1, MAX_IMAGES);
-        let settings = self.models.settle(wish, &self.add_ons)?;
+        let settings = self.models.fresh().await.settle(wish, &self.add_ons)?;
         let speed = self.speed(&settings.model).await?;
         let cost = speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(&settings));
         let order = self
@@ -483,7 +484,7 @@ impl Jobs for JobService {
     }
 
     async fn prompt_tokens(&self, _: &Viewer, request: GenerationRequest) -> Answer<PromptTokens> {
-        let models = self.models.clone();
+        let models = self.models.fresh().await;
         // Reading a tokenizer's files takes some ten milliseconds, once per model.
         tokio::task::spawn_blocking(move || models.prompt_tokens(&request))
             .await
@@ -491,7 +492,7 @@ impl Jobs for JobService {
     }
 
     async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {
-        Ok(self.models.summaries())
+        Ok(self.models.fresh().await.summaries())
     }
 
     async fn list_loras(&self, _: &Viewer) -> Answer<Vec<AddOn>> {

@@ -86,7 +86,7 @@ impl JobService {
         let may_be_there =
             self.result_cache && request.use_cache != Some(false) && request.seed.is_some();
         let (init_image, mask) = (request.init_image.clone(), request.mask.clone());
-        let mut settings = self.models.settle(request, &self.add_ons)?;
+        let mut settings = self.models.fresh().await.settle(request, &self.add_ons)?;
         if let Some(source) = init_image {
             let file = self.uploads.resolve(viewer, "init_image", source).await?;
             settings.init_image = Some(file);
@@ -143,7 +143,7 @@ impl JobService {
         viewer: &Viewer,
         settings: &Settings,
     ) -> Result<Option<ImageId>, ServerError> {
-        let files = self.models.locate(settings, &self.add_ons)?;
+        let files = self.models.models().locate(settings, &self.add_ons)?;
         let (prints, gallery) = (self.prints.clone(), self.gallery.clone());
         // Weights that cannot be read now: their job will say so.
         let printed = tokio::task::spawn_blocking(move || fingerprint(&files, &prints)).await;

@@ -12,8 +12,9 @@ use crate::config::{Lease, LogFormat, WorkerArgs};
 use crate::db::{Db, now_ms};
 use crate::gallery::metadata::{dominant_colour, write_png};
 use crate::gallery::{Extras, Facts, ImageStore};
+use crate::models::AddOns;
+use crate::models::catalog::Catalog;
 use crate::models::fingerprint::Fingerprints;
-use crate::models::{AddOns, Models};
 use crate::telemetry;
 use atelier_app::gallery::{ImageId, PhaseTimings};
 use atelier_app::studio::JobId;
@@ -233,7 +234,7 @@ pub struct Worker {
     owner: String,
     lease: Lease,
     queue: Queue,
-    models: Models,
+    models: Arc<Catalog>,
     add_ons: AddOns,
     prints: Fingerprints,
     data_dir: PathBuf,
@@ -272,14 +273,14 @@ impl Worker {
             .iter()
             .map(|folder| (folder.name.clone(), folder.path.clone()))
             .collect();
-        let models =
-            Models::open(&args.data_dir.path, &folders).map_err(|error| error.to_string())?;
+        let models = Catalog::open(&args.data_dir.path, &folders, None)
+            .map_err(|error| error.to_string())?;
         let files = ImageStore::open(&args.data_dir.path).map_err(|error| error.to_string())?;
         Ok(Self {
             owner,
             lease: args.lease,
             queue: Queue::new(db),
-            models,
+            models: Arc::new(models),
             add_ons: AddOns::new(&args.data_dir.path, &args.lora_dirs.paths),
             prints: Fingerprints::default(),
             data_dir: args.data_dir.path.clone(),
@@ -340,7 +341,8 @@ impl Worker {
         began: Instant,
     ) -> Result<Made, Unmade> {
         let settings = claim.settings.clone();
-        let needs = Needs::of(&settings, &self.models, &self.add_ons, &self.prints)?;
+        let models = self.models.fresh().await;
+        let needs = Needs::of(&settings, &models, &self.add_ons, &self.prints)?;
         // What does not serve is let go before the next is loaded: both may not fit the memory.
         let resident = self.loaded.take().filter(|resident| needs.met_by(resident));
         current.loading.store(resident.is_none(), Ordering::Release);

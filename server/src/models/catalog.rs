@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -241,31 +240,6 @@ fn stamp(models_dir: &Path) -> Stamp {
         .collect();
     stamp.sort();
     stamp
-}
-
-/// What tells one model's files from others that took their place under the same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    place: PathBuf,
-    inode: Option<(u64, u64)>,
-    manifest: Option<SystemTime>,
-}
-
-impl Model {
-    /// Its files' identity now: fetched anew or repaired, a model is another.
-    pub fn identity(&self) -> Identity {
-        let folder = if self.folder.is_file() {
-            self.folder.parent().unwrap_or(&self.folder)
-        } else {
-            &self.folder
-        };
-        let about = |path: &Path| fs::metadata(path).ok();
-        Identity {
-            inode: about(&self.folder).map(|about| (about.dev(), about.ino())),
-            manifest: about(&folder.join(MANIFEST)).and_then(|about| about.modified().ok()),
-            place: self.folder.clone(),
-        }
-    }
 }
 
 /// The manifest of an entry, where it was fetched.

@@ -14,7 +14,9 @@ pub mod manifest; // what a fetched model consists of
 mod part; // one file on its way
 mod screen; // bars, lines, JSON
 pub mod select; // which files make up a model
+pub mod service; // as administrators manage them while the server runs
 mod settle; // from a request to settings
+mod store; // the SQL of what they choose
 mod tally; // bytes, rate, time left
 pub mod tokens; // how a prompt will be cut, before any image is made
 pub mod verify; // whether it is still what was fetched

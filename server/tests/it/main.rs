@@ -17,6 +17,7 @@ mod jobs; // the queue's rules, one step at a time
 mod models;
 mod models_command; // `atelier models`
 mod models_fetch; // from that hub
+mod models_page; // what administrators do with them
 mod native_api; // the JSON API
 mod personas;
 mod test_app; // people with tokens
