@@ -283,8 +283,6 @@ async fn the_chosen_default_stays_and_a_folder_that_is_copied_in_is_noticed() {
     // Another server on the same folder, as after a restart.
     let chosen = app.data_dir().to_owned();
     let kept = tempfile::tempdir().unwrap();
-    app.services.shutdown.request();
-    app.services.jobs.stop(Duration::from_secs(5)).await;
     copy_all(&chosen, kept.path());
     let again = Application::build(default_config(kept.path()))
         .await
