@@ -301,7 +301,7 @@ fn interpolate(at: f64, values: &[f32]) -> f64 {
     (high - low) * (at - below as f64) + low
 }
 
-/// `torch.linspace` in f32: from both ends towards the middle.
+/// `torch.linspace` in f32: from both ends towards the middle, with fused products.
 pub(super) fn linspace_f32(start: f64, end: f64, count: usize) -> Vec<f32> {
     let (start, end) = (start as f32, end as f32);
     if count == 1 {
@@ -311,9 +311,9 @@ pub(super) fn linspace_f32(start: f64, end: f64, count: usize) -> Vec<f32> {
     (0..count)
         .map(|i| {
             if i < count / 2 {
-                start + step * i as f32
+                step.mul_add(i as f32, start)
             } else {
-                end - step * (count - i - 1) as f32
+                (-step).mul_add((count - i - 1) as f32, end)
             }
         })
         .collect()

@@ -147,3 +147,29 @@ fn rescale_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::numpy_ln;
+
+    /// Bits printed by numpy 2.4 for `np.log` of f32.
+    #[test]
+    fn the_logarithm_has_numpys_bits() {
+        for (x, bits) in [
+            (0.029_167_f32, 0xc062_38cf_u32),
+            (0.041_3, 0xc04b_f60d),
+            (0.5, 0xbf31_7218),
+            (0.707_106_77, 0xbeb1_7218),
+            (0.707_106_83, 0xbeb1_7215),
+            (0.75, 0xbe93_4b11),
+            (1.0, 0),
+            (1.414_213_5, 0x3eb1_7218),
+            (3.3, 0x3f98_d274),
+            (14.614_647, 0x402b_a649),
+            (157.4, 0x40a1_e19c),
+            (4096.0, 0x4105_1592),
+        ] {
+            assert_eq!(numpy_ln(x).to_bits(), bits, "ln {x}");
+        }
+    }
+}
