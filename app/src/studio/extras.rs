@@ -130,7 +130,7 @@ fn StartImage(
         };
         Some(view! {
             <div class="row">
-                <img class="start-image" src=source alt="" height="64"/>
+                <img class="start-image" src=source alt="" width="64" height="64"/>
                 <button class="button button-small" type="button" on:click=move |_| set(String::new())>"Remove"</button>
             </div>
         })

@@ -192,7 +192,8 @@ async fn every_control_has_a_name_and_every_id_is_one() {
         assert_eq!(ids.len(), distinct.len(), "{path}: an id twice: {ids:?}");
         for tag in &tags {
             for name in ["for", "aria-describedby", "aria-labelledby"] {
-                if let Some(id) = tag.get(name) {
+                // A description may be made of several.
+                for id in tag.get(name).into_iter().flat_map(str::split_whitespace) {
                     assert!(distinct.contains(id), "{path}: {name}={id} leads nowhere");
                 }
             }

@@ -5,7 +5,6 @@
 
 mod estimate; // how long an image takes
 mod fairness; // who goes next
-mod loading;
 pub mod progress; // the news board
 pub mod protocol; // what server and worker say to each other
 pub mod queue; // the SQL: six statements and some looks

@@ -4,7 +4,8 @@
 //! It talks to the job table for everything that matters and to its supervisor for news; when its
 //! standard input ends, the server is gone, and so is the worker at once.
 
-use super::loading::{Made, Needs, Resident, Unmade, run_engine};
+mod loading; // the model in its memory
+
 use super::protocol::{News, Order, line};
 use super::queue::{Claim, NewImage, Pulse, Queue};
 use super::recipe::recipe;
@@ -21,6 +22,7 @@ use atelier_app::studio::JobId;
 use atelier_engine::{Control, Phase, Progress};
 use base64::Engine as _;
 use image::RgbImage;
+use loading::{Made, Needs, Resident, Unmade, run_engine};
 use std::io::{BufRead, Cursor, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

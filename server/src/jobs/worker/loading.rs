@@ -2,7 +2,7 @@
 //! Prompts, schedulers and LoRAs change nothing about it; a refiner stays with its base also for
 //! jobs that do without.
 
-use super::worker::Watcher;
+use super::Watcher;
 use crate::models::fingerprint::Fingerprints;
 use crate::models::{AddOns, Models, WeightFiles, engine_input, engine_request};
 use crate::uploads;
@@ -83,7 +83,7 @@ impl Needs {
             refiner: files.refiner.as_ref().map(print),
             vae: files.vae.as_ref().map(print),
         };
-        let fingerprint = super::recipe::fingerprint(&files, prints).ok();
+        let fingerprint = crate::jobs::recipe::fingerprint(&files, prints).ok();
         Ok(Self {
             files,
             key,
