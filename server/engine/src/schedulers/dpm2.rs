@@ -5,8 +5,9 @@ use super::config::{PredictionType, SchedulerConfig};
 use super::euler::{ancestral_step, init_noise_sigma, scale_by_spread};
 use super::heun::doubled;
 use super::kind::SchedulerKind;
-use super::sigmas::{NoiseSchedule, euler_levels, sigma_to_timestep};
-use super::training::training_log_sigmas;
+use super::sigmas::{NoiseSchedule, euler_levels};
+use super::solver::{exp, ln};
+use super::training::{numpy_ln, training_log_sigmas};
 use super::{Scheduler, mix};
 use crate::rng::TorchGenerator;
 
@@ -52,7 +53,7 @@ impl Kdpm2Discrete {
         // The timestep of each step's middle comes before that of the next step's beginning.
         let mut asked = vec![timesteps[0] as f32];
         for (&next, &middle) in timesteps[1..].iter().zip(&middles) {
-            asked.push(sigma_to_timestep(f64::from(middle), &log_sigmas) as f32);
+            asked.push(timestep_of(middle, &log_sigmas));
             asked.push(next as f32);
         }
         let mut sigmas = doubled(&levels);
@@ -77,10 +78,24 @@ fn middle(from: f32, to: f32, ancestral: bool) -> f32 {
     if to == 0.0 {
         return 0.0;
     }
-    let (from, to) = (from.ln(), to.ln());
+    let (from, to) = (ln(from), ln(to));
     // torch.lerp at ½.
     let (a, b) = if ancestral { (from, to) } else { (to, from) };
-    (b - (b - a) * (1.0 - 0.5)).exp()
+    exp(b - (b - a) * (1.0 - 0.5))
+}
+
+/// The fractional training step at which σ is reached, in f32: diffusers looks up these, and only
+/// these, as tensors.
+fn timestep_of(sigma: f32, log_sigmas: &[f32]) -> f32 {
+    let log_sigma = numpy_ln(sigma.max(1e-10));
+    let below = log_sigmas
+        .iter()
+        .rposition(|&known| log_sigma - known >= 0.0)
+        .unwrap_or(0)
+        .min(log_sigmas.len() - 2);
+    let (low, high) = (log_sigmas[below], log_sigmas[below + 1]);
+    let weight = ((low - log_sigma) / (low - high)).clamp(0.0, 1.0);
+    (1.0 - weight) * below as f32 + weight * (below + 1) as f32
 }
 
 impl Scheduler for Kdpm2Discrete {
