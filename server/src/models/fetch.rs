@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -246,6 +247,19 @@ pub fn lock(models_dir: &Path, name: &str) -> Result<Lock, FetchError> {
     }
 }
 
+/// As [`lock`], with patience: a fetch that has just failed may still have a write under way, which
+/// holds the lock for a moment longer.
+async fn lock_soon(models_dir: &Path, name: &str) -> Result<Lock, FetchError> {
+    const LOOKS: u32 = 20;
+    for _ in 0..LOOKS {
+        match lock(models_dir, name) {
+            Err(FetchError::Refused(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            other => return other,
+        }
+    }
+    lock(models_dir, name)
+}
+
 /// Fetches a model into `models_dir/NAME`.
 ///
 /// # Errors
@@ -257,7 +271,7 @@ pub async fn fetch(
     watch: &Watch,
 ) -> Result<Installed, FetchError> {
     check_name(&wish.name).map_err(FetchError::Refused)?;
-    let lock = Arc::new(lock(models_dir, &wish.name)?);
+    let lock = Arc::new(lock_soon(models_dir, &wish.name).await?);
     let target = models_dir.join(&wish.name);
     let here = Manifest::read(&target).unwrap_or_default();
     if target.exists() && here.as_ref().is_none_or(|here| here.repo != wish.repo) {
