@@ -13,6 +13,7 @@ use url::Url;
 use super::catalog::{Entry, Origin, manifest_of, scan};
 use super::fetch::{self, Bytes, Unfinished, Wish, check_name};
 use super::hub::{self, Address, Hub, HubSettings, check_path};
+use super::lock::lock;
 use super::manifest::Checked;
 use super::screen::Screen;
 use super::select::Variant;
@@ -669,7 +670,7 @@ pub(super) fn remove_from(models_dir: &Path, name: &str) -> Result<u64, String> 
     let Some(path) = there else {
         return Ok(freed);
     };
-    let _lock = fetch::lock(models_dir, name).map_err(|error| error.to_string())?;
+    let _lock = lock(models_dir, name).map_err(|error| error.to_string())?;
     let words = |error: std::io::Error| format!("{} cannot be removed: {error}", path.display());
     let about = path.symlink_metadata().map_err(words)?;
     if about.is_dir() {

@@ -6,17 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::demo;
 use super::hub::{Address, Hub, HubError, Listing, RemoteFile, Repo};
+use super::lock::{Lock, lock, lock_soon};
 use super::manifest::{FileSum, MANIFEST, Manifest, read_json, sync_folder, write_json};
 use super::part::{Task, blocking};
 use super::select::{self, Selection, Variant};
@@ -133,10 +133,6 @@ impl From<HubError> for FetchError {
     }
 }
 
-/// A model's lock, so that nobody fetches, repairs or removes it at the same time. Ends with the
-/// process, however that ends.
-pub struct Lock(#[allow(dead_code, reason = "held, not read")] File);
-
 /// What was installed.
 #[derive(Debug)]
 pub struct Installed {
@@ -222,42 +218,6 @@ pub fn check_name(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-/// Takes a model's lock.
-///
-/// # Errors
-/// [`FetchError::Refused`] when somebody has it.
-pub fn lock(models_dir: &Path, name: &str) -> Result<Lock, FetchError> {
-    let workshop = models_dir.join(WORKSHOP);
-    fs::create_dir_all(&workshop).map_err(FetchError::disk(&workshop))?;
-    let path = workshop.join(format!("{name}.lock"));
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(FetchError::disk(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(fs::TryLockError::WouldBlock) => Err(FetchError::Refused(format!(
-            "the model {name} is being fetched, repaired or removed already; wait until that has ended"
-        ))),
-        Err(fs::TryLockError::Error(source)) => Err(FetchError::disk(&path)(source)),
-    }
-}
-
-/// As [`lock`], with patience: a fetch that has just failed may still have a write under way, which
-/// holds the lock for a moment longer.
-async fn lock_soon(models_dir: &Path, name: &str) -> Result<Lock, FetchError> {
-    const LOOKS: u32 = 20;
-    for _ in 0..LOOKS {
-        match lock(models_dir, name) {
-            Err(FetchError::Refused(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
-            other => return other,
-        }
-    }
-    lock(models_dir, name)
 }
 
 /// Fetches a model into `models_dir/NAME`.

@@ -10,6 +10,7 @@ pub mod demo; // the small SDXL inside the binary
 pub mod fetch; // plan, download, install
 pub mod fingerprint; // which weights made an image
 pub mod hub; // the Hugging Face hub's HTTP
+mod lock; // one at a time
 pub mod manifest; // what a fetched model consists of
 mod part; // one file on its way
 mod screen; // bars, lines, JSON

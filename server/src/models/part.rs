@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::fetch::{Event, FetchError, Lock, Watch};
+use super::fetch::{Event, FetchError, Watch};
 use super::hub::{Hub, HubError, RemoteFile, Reply, Repo, hex_of};
+use super::lock::Lock;
 use super::manifest::{FileSum, read_json, write_json};
 
 /// Bytes collected before they are written and hashed together.
