@@ -37,6 +37,8 @@ export class Server {
   url = '';
   setupCode = '';
   output = '';
+  /** Settings besides the usual ones, from the next start on. */
+  readonly settings: Record<string, string> = {};
   private child: ChildProcess | undefined;
 
   constructor(private readonly troubles: Troubles) {}
@@ -50,7 +52,7 @@ export class Server {
     const child = spawn(
       binary,
       ['serve', '--data-dir', this.dataDir, '--addr', address, '--site-root', siteRoot],
-      { stdio: ['ignore', 'pipe', 'pipe'], env: environment() },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environment(), ...this.settings } },
     );
     this.child = child;
     let said = '';
