@@ -16,14 +16,15 @@ use std::time::Instant;
 use atelier_app::gallery::PhaseTimings;
 use atelier_app::studio::Settings;
 use atelier_engine::{
-    Control, EngineError, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, inspect,
+    Control, EngineError, Generation, LoadEvent, LoadOptions, LoraChoice, Phase, Pipeline,
+    Progress, few_step_defaults, inspect,
 };
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::GenerateArgs;
 use crate::devices::Asked;
-use crate::gallery::{Extras, Facts, ImageHash, metadata};
+use crate::gallery::{Facts, ImageHash, metadata};
 use crate::models::{Model, demo, engine_request, random_seed};
 use report::Made;
 
@@ -86,12 +87,20 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
         inspect(refiner).map_err(Failure::engine)?;
     }
     let inputs = inputs::read(args)?;
-    let mut settings = settle(args, &model, inputs.image.as_ref());
-    let mut request = inputs.complete(args, engine_request(&settings));
+    let mut settings = inputs.complete(args, settle(args, &model, inputs.image.as_ref()));
+    let mut request = engine_request(&settings);
+    request.input = inputs.engine_input(&settings);
+    request.loras = args
+        .loras
+        .iter()
+        .map(|lora| LoraChoice {
+            path: lora.path.clone(),
+            weight: lora.weight,
+        })
+        .collect();
     request
         .validate(&model.description)
         .map_err(Failure::engine)?;
-    request.previews = false;
 
     // 2. Weights.
     let bar = Bar::new();
@@ -125,7 +134,7 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
             .map_err(Failure::engine)?;
 
         // 4. The file.
-        let facts = facts(&generation, loading_s, started, inputs.extras(args));
+        let facts = facts(&generation, loading_s, started);
         let png = metadata::write_png(&generation.image, &settings, &facts)
             .map_err(|error| Failure::Fault(error.to_string()))?;
         write_whole(&out.target, &png, leftovers).map_err(|error| {
@@ -251,13 +260,22 @@ fn open_model(
 fn settle(args: &GenerateArgs, model: &Model, image: Option<&RgbImage>) -> Settings {
     let summary = &model.summary;
     let (width, height) = inputs::default_size(args, model, image);
+    // A LoRA that takes few steps brings the steps and the guidance that it was made for.
+    let few = args
+        .loras
+        .iter()
+        .find_map(|lora| few_step_defaults(lora.path.file_stem()?.to_str()?));
     Settings {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
-        num_inference_steps: args.steps.unwrap_or(summary.default_steps),
-        guidance_scale: args
-            .guidance_scale
-            .unwrap_or(summary.default_guidance_scale),
+        num_inference_steps: args.steps.unwrap_or_else(|| {
+            few.as_ref()
+                .map_or(summary.default_steps, |few| few.num_inference_steps)
+        }),
+        guidance_scale: args.guidance_scale.unwrap_or_else(|| {
+            few.as_ref()
+                .map_or(summary.default_guidance_scale, |few| few.guidance_scale)
+        }),
         width: args.width.unwrap_or(width),
         height: args.height.unwrap_or(height),
         seed: 0,
@@ -269,7 +287,7 @@ fn settle(args: &GenerateArgs, model: &Model, image: Option<&RgbImage>) -> Setti
     }
 }
 
-fn facts(generation: &Generation, loading_s: f64, began: Instant, extras: Extras) -> Facts {
+fn facts(generation: &Generation, loading_s: f64, began: Instant) -> Facts {
     let timings = &generation.timings;
     Facts {
         scheduler: generation.scheduler.clone(),
@@ -286,7 +304,6 @@ fn facts(generation: &Generation, loading_s: f64, began: Instant, extras: Extras
         },
         step_s: timings.step_s.clone(),
         notes: generation.notes.clone(),
-        extras,
         text_cached: generation.text_cached,
         model_fingerprint: None,
         version: Facts::VERSION.into(),

@@ -163,7 +163,6 @@ fn the_engine_is_named_only_by_what_runs_it() {
             "server/src/jobs/worker",
             "server/src/devices/probe",
             "server/src/generate",
-            "server/src/config/generate_args",
             "server/src/bench/",
             "server/src/models/",
         ];

@@ -9,6 +9,8 @@ mod generate;
 mod model_folder;
 #[path = "cli/probe.rs"]
 mod probe;
+#[path = "cli/whole_requests.rs"]
+mod whole_requests;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

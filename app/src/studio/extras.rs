@@ -38,7 +38,7 @@ pub fn Extras(
         </div>
         <StartImage id="init_image" label="Image to start from" draft=draft value=initial.init_image.clone() answer=answer/>
         <div hidden=move || draft.form.with(|form| form.init_image.is_empty())>
-            <NumberField id="strength" label="Strength" placeholder=plain("0.8") value=initial.strength.clone() answer=answer decimal=true/>
+            <NumberField id="strength" label="Strength" placeholder=plain("0.3") value=initial.strength.clone() answer=answer decimal=true/>
             <StartImage id="mask" label="Mask (white is painted anew)" draft=draft value=initial.mask.clone() answer=answer/>
             <div class="pair">
                 <NumberField id="mask_blur" label="Mask blur" placeholder=plain("0") value=initial.mask_blur.clone() answer=answer decimal=true/>

@@ -59,7 +59,8 @@ pub struct GenerationRequest {
     /// An image to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_image: Option<ImageSource>,
-    /// How much of the schedule is run on it, above 0 and up to 1; 0.8 when absent.
+    /// How much of the schedule is run on it, above 0 and up to 1; 0.3 when absent, with a mask
+    /// 0.9999.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strength: Option<f64>,
     /// Paint only where this is white.
@@ -193,7 +194,7 @@ fn one() -> f64 {
 /// A stored file: the id of an upload, and what it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFile {
-    /// The upload's id.
+    /// The upload's id; empty for a file that a command line named.
     pub upload_id: String,
     /// The file's SHA-256 in hex.
     pub sha256: String,

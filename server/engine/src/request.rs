@@ -35,6 +35,13 @@ pub struct InputImage {
     pub mask: Option<Mask>,
 }
 
+impl InputImage {
+    /// The strength that diffusers' SDXL pipelines take by default, with a mask and without.
+    pub fn usual_strength(with_mask: bool) -> f64 {
+        if with_mask { 0.9999 } else { 0.3 }
+    }
+}
+
 /// Where to paint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mask {
@@ -61,6 +68,11 @@ pub enum Refine {
         /// How much of the schedule the refiner runs, above 0 and up to 1; 0.3 is usual.
         strength: f64,
     },
+}
+
+impl Refine {
+    /// The base's usual share of an ensemble.
+    pub const USUAL_SPLIT: f64 = 0.8;
 }
 
 /// A LoRA and how much of it is applied.

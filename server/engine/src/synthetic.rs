@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::EngineError;
 use crate::config::Config;
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
+use crate::tokenizer::{CLIP_MERGES, clip_vocabulary};
 use crate::unet::{Unet, UnetConfig};
 use crate::vae::{VaeConfig, VaeDecoder};
 use crate::weights::{Weights, survey};
@@ -81,40 +82,12 @@ fn component(folder: &Path, name: &str, config: &Value) -> Result<Config, Engine
     Config::read(&path)
 }
 
-/// CLIP's merges; its whole vocabulary follows from them.
-const MERGES: &str = include_str!("../assets/clip_merges.txt");
-
-/// Writes CLIP's tokenizer: bytes, bytes that end a word, merges, and the two marks. The second one
-/// of SDXL pads with `!`.
+/// Writes CLIP's tokenizer. The second one of SDXL pads with `!`.
 fn write_tokenizer(folder: &Path, second: bool) -> Result<(), EngineError> {
-    let printable = (33..=126u32).chain(161..=172).chain(174..=255);
-    let others = (0..256).filter(|byte| !printable.clone().any(|known| known == *byte));
-    // Bytes that cannot be printed have stand-ins beyond Latin-1.
-    let stand_ins = (256u32..).take(others.count());
-    let alphabet: Vec<String> = printable
-        .chain(stand_ins)
-        .filter_map(char::from_u32)
-        .map(String::from)
-        .collect();
-    let ends = alphabet.iter().map(|byte| format!("{byte}</w>"));
-    let merges = MERGES
-        .lines()
-        .filter(|line| !line.starts_with("#version"))
-        .map(|line| line.replace(' ', ""));
-    let marks = ["<|startoftext|>", "<|endoftext|>"].map(String::from);
-    let tokens = alphabet
-        .iter()
-        .cloned()
-        .chain(ends)
-        .chain(merges)
-        .chain(marks);
-    let vocabulary: serde_json::Map<String, Value> = tokens
-        .enumerate()
-        .map(|(id, token)| (token, json!(id)))
-        .collect();
-    write_json(&folder.join("vocab.json"), &Value::Object(vocabulary))?;
+    let (vocabulary, _) = clip_vocabulary();
+    write_json(&folder.join("vocab.json"), &json!(vocabulary))?;
     let merges = folder.join("merges.txt");
-    fs::write(&merges, MERGES).map_err(|error| cannot_write(&merges, &error))?;
+    fs::write(&merges, CLIP_MERGES).map_err(|error| cannot_write(&merges, &error))?;
     let config = json!({
         "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": true,
         "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",

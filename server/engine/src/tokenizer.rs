@@ -76,8 +76,11 @@ pub enum Padding {
     ExclamationMark,
 }
 
+/// CLIP's marks: a text begins, a text ends.
+const CLIP_MARKS: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
+
 /// CLIP's merges, of which its whole vocabulary follows.
-const CLIP_MERGES: &str = include_str!("../assets/clip_merges.txt");
+pub(crate) const CLIP_MERGES: &str = include_str!("../assets/clip_merges.txt");
 
 impl ClipTokenizer {
     /// Reads a tokenizer folder.
@@ -130,19 +133,8 @@ impl ClipTokenizer {
     /// Never, but for a damaged build.
     pub fn clip(padding: Padding) -> Result<Self, EngineError> {
         let source = Path::new("CLIP's vocabulary");
-        let merges: Vec<(String, String)> = CLIP_MERGES.lines().skip(1).filter_map(pair).collect();
-        let [bos, eos] = ["<|startoftext|>", "<|endoftext|>"];
-        // Bytes by their printable stand-ins, bytes that end a word, merges, the two marks.
-        let bytes = byte_alphabet();
-        let ends = bytes.iter().map(|byte| format!("{byte}</w>"));
-        let vocabulary = bytes
-            .iter()
-            .map(char::to_string)
-            .chain(ends)
-            .chain(merges.iter().map(|(left, right)| format!("{left}{right}")))
-            .chain([bos, eos].map(String::from))
-            .zip(0..)
-            .collect();
+        let (vocabulary, merges) = clip_vocabulary();
+        let [bos, eos] = CLIP_MARKS;
         let mark = |text: &str| AddedToken::from(text, true).normalized(true);
         let pad = match padding {
             Padding::EndOfText => eos,
@@ -371,6 +363,23 @@ impl SpecialTokens {
             loose,
         })
     }
+}
+
+/// Tokens by number, and merges, of CLIP: bytes by their printable stand-ins, bytes that end a
+/// word, merges, the two marks.
+pub(crate) fn clip_vocabulary() -> Vocabulary {
+    let merges: Vec<(String, String)> = CLIP_MERGES.lines().skip(1).filter_map(pair).collect();
+    let bytes = byte_alphabet();
+    let ends = bytes.iter().map(|byte| format!("{byte}</w>"));
+    let vocabulary = bytes
+        .iter()
+        .map(char::to_string)
+        .chain(ends)
+        .chain(merges.iter().map(|(left, right)| format!("{left}{right}")))
+        .chain(CLIP_MARKS.map(String::from))
+        .zip(0..)
+        .collect();
+    (vocabulary, merges)
 }
 
 /// GPT-2's printable stand-ins for the 256 bytes, in CLIP's order.

@@ -258,6 +258,11 @@ def derived(folder: Path) -> None:
         tensors = convert(pipeline_table(pipe), states(pipe))
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "files" / f"{name}.safetensors")
         write_whole({k: v.half().float() if v.ndim > 1 else v for k, v in tensors.items()}, folder / "files" / f"{name}.gguf")
+        # The same rounding in a folder: what the GGUF file's picture must be, to the bit.
+        for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.unet, pipe.vae):
+            for weight in part.parameters():
+                weight.data = weight.data.half().float() if weight.ndim > 1 else weight.data
+        pipe.save_pretrained(folder / f"{name}-f16")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use atelier_engine::{LoraChoice, VaeTiling};
 use clap::{Args, ValueEnum};
 
 use super::{Syntax, finite, whole};
@@ -129,19 +128,25 @@ pub enum VaeTilingArg {
     Off,
 }
 
-impl From<VaeTilingArg> for VaeTiling {
-    fn from(arg: VaeTilingArg) -> Self {
-        match arg {
-            VaeTilingArg::Auto => Self::Auto,
-            VaeTilingArg::On => Self::On,
-            VaeTilingArg::Off => Self::Off,
+impl VaeTilingArg {
+    /// As settings have it: `on`, `off`, or nothing.
+    pub fn setting(self) -> Option<String> {
+        match self {
+            Self::Auto => None,
+            Self::On => Some("on".into()),
+            Self::Off => Some("off".into()),
         }
     }
 }
 
 /// One `--lora FILE[:WEIGHT]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LoraArg(pub LoraChoice);
+pub struct LoraArg {
+    /// The file.
+    pub path: PathBuf,
+    /// 1 is as trained.
+    pub weight: f64,
+}
 
 impl FromStr for LoraArg {
     type Err = String;
@@ -159,10 +164,10 @@ impl FromStr for LoraArg {
         if path.is_empty() {
             return Err("the file is missing; write FILE or FILE:WEIGHT".into());
         }
-        Ok(Self(LoraChoice {
+        Ok(Self {
             path: PathBuf::from(path),
             weight,
-        }))
+        })
     }
 }
 
@@ -178,8 +183,8 @@ mod tests {
             ("a:b.safetensors", "a:b.safetensors", 1.0),
             ("a:b.safetensors:-1", "a:b.safetensors", -1.0),
         ] {
-            let LoraArg(choice) = text.parse().expect(text);
-            assert_eq!((choice.path, choice.weight), (PathBuf::from(path), weight));
+            let lora: LoraArg = text.parse().expect(text);
+            assert_eq!((lora.path, lora.weight), (PathBuf::from(path), weight));
         }
         assert!("a:inf".parse::<LoraArg>().is_err());
         assert!(":0.5".parse::<LoraArg>().is_err());

@@ -1,7 +1,6 @@
 //! What a PNG says about itself: the `parameters` chunk that A1111, Civitai and other galleries
 //! read, and our own `atelier` chunk with device, data type and timings in JSON.
 
-use super::extras::Extras;
 use atelier_app::gallery::PhaseTimings;
 use atelier_app::studio::Settings;
 use image::RgbImage;
@@ -33,9 +32,6 @@ pub struct Facts {
     /// Remarks of the engine, e.g. which words were cut.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// What was asked for beyond plain text to image.
-    #[serde(default, skip_serializing_if = "Extras::is_empty")]
-    pub extras: Extras,
     /// Whether the prompts had been encoded before.
     #[serde(default)]
     pub text_cached: bool,
@@ -171,7 +167,6 @@ pub fn parameters(settings: &Settings, facts: &Facts) -> String {
         entries.push(("Clip skip", (settings.clip_skip + 1).to_string()));
     }
     entries.extend(more_parameters(settings));
-    entries.extend(facts.extras.parameters());
     entries.push(("RNG", "CPU".into()));
     entries.push(("Version", format!("Atelier {}", facts.version)));
     let line: Vec<String> = entries
@@ -183,17 +178,17 @@ pub fn parameters(settings: &Settings, facts: &Facts) -> String {
     text
 }
 
-/// What only some images have.
+/// What only some images have, in A1111's words where it has them.
 fn more_parameters(settings: &Settings) -> impl Iterator<Item = (&'static str, String)> {
     let number = |number: f64| number.to_string();
+    let padding = settings.only_masked_padding;
     [
         ("Denoising strength", settings.strength.map(number)),
         ("Mask blur", settings.mask_blur.map(number)),
+        ("Inpaint area", padding.map(|_| "Only masked".to_owned())),
         (
             "Masked area padding",
-            settings
-                .only_masked_padding
-                .map(|padding| padding.to_string()),
+            padding.map(|padding| padding.to_string()),
         ),
         ("Refiner", settings.refiner.clone()),
         ("Refiner switch at", settings.denoising_split.map(number)),
@@ -305,7 +300,6 @@ mod tests {
             },
             step_s: vec![0.5, 0.25, 0.75],
             notes: vec![],
-            extras: Extras::default(),
             text_cached: false,
             model_fingerprint: None,
             version: "0.1.0".into(),
@@ -338,25 +332,22 @@ mod tests {
 
     #[test]
     fn refiner_and_mask_go_by_a1111s_words() {
-        let facts = Facts {
-            extras: Extras {
-                strength: Some(0.75),
-                mask_blur: Some(4.0),
-                only_masked_padding: Some(32),
-                refiner: Some("sdxl-refiner".into()),
-                denoising_split: Some(0.8),
-                ..Extras::default()
-            },
-            ..facts()
+        let settings = Settings {
+            strength: Some(0.75),
+            mask_blur: Some(4.0),
+            only_masked_padding: Some(32),
+            refiner: Some("sdxl-refiner".into()),
+            denoising_split: Some(0.8),
+            ..settings()
         };
-        let line = parameters(&settings(), &facts);
+        let line = parameters(&settings, &facts());
         let said = "Denoising strength: 0.75, Mask blur: 4, Inpaint area: Only masked, \
                     Masked area padding: 32, Refiner: sdxl-refiner, \
                     Refiner switch at: 0.8, RNG: CPU";
         assert!(line.contains(said), "{line}");
-        let bytes = write_png(&image(), &settings(), &facts).unwrap();
+        let bytes = write_png(&image(), &settings, &facts()).unwrap();
         let back: Provenance = serde_json::from_str(&text(&bytes, ATELIER)).unwrap();
-        assert_eq!(back.facts, facts);
+        assert_eq!(back.settings, settings);
     }
 
     #[test]

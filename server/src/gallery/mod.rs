@@ -2,7 +2,6 @@
 //!
 //! Whose an image is, is asked of its row; the file's hash opens nothing by itself.
 
-pub mod extras; // what was asked for beyond plain text to image
 pub mod files; // originals and thumbnails on disk
 pub mod metadata; // what a PNG says about itself
 pub mod store; // rows
@@ -17,7 +16,6 @@ use atelier_app::error::AppError;
 use atelier_app::gallery::{GalleryPage, ImageDetail, ImageId};
 use atelier_app::studio::Settings;
 
-pub use extras::{Extras, InputFile, LoraUse};
 pub use files::{ImageHash, ImageStore};
 pub use metadata::Facts;
 

@@ -4,24 +4,19 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use atelier_app::studio::{InputFile, LoraWeight, Settings};
 use atelier_engine::image::{read_grey, read_rgb};
-use atelier_engine::{GenerateRequest, InputImage, Mask, Refine, VaeTiling};
+use atelier_engine::{InputImage, Refine};
 use image::{GrayImage, RgbImage};
 
 use super::Failure;
 use crate::config::GenerateArgs;
-use crate::gallery::{Extras, ImageHash, InputFile, LoraUse};
-use crate::models::Model;
+use crate::gallery::ImageHash;
+use crate::models::{Model, engine_input};
 
 /// Longest image file that is read: 64 million pixels need no more, however badly packed.
 const MAX_FILE: u64 = 512 << 20;
-
-/// diffusers' default for SDXL's image to image, and for inpainting.
-const STRENGTH: (f64, f64) = (0.3, 0.9999);
-/// The base model's usual share of the steps.
-const SPLIT: f64 = 0.8;
 
 /// The seeds of a batch: each one more than the one before.
 pub(super) fn seeds(first: u64, batch: u32) -> Vec<u64> {
@@ -82,12 +77,16 @@ pub(super) fn read(args: &GenerateArgs) -> Result<Inputs, Failure> {
         files: Vec::new(),
     };
     if let Some(path) = &args.init_image {
-        let bytes = inputs.file("--init-image", path)?;
-        inputs.image = Some(read_rgb("init_image", &bytes).map_err(|error| at(path, error))?);
+        let bytes = read_file("--init-image", path)?;
+        let image = read_rgb("init_image", &bytes).map_err(|error| at(path, error))?;
+        inputs.files.push(record(&bytes, image.dimensions()));
+        inputs.image = Some(image);
     }
     if let Some(path) = &args.mask {
-        let bytes = inputs.file("--mask", path)?;
-        inputs.mask = Some(read_grey("mask", &bytes).map_err(|error| at(path, error))?);
+        let bytes = read_file("--mask", path)?;
+        let mask = read_grey("mask", &bytes).map_err(|error| at(path, error))?;
+        inputs.files.push(record(&bytes, mask.dimensions()));
+        inputs.mask = Some(mask);
     }
     Ok(inputs)
 }
@@ -104,113 +103,80 @@ fn at(path: &Path, error: atelier_engine::EngineError) -> Failure {
     }
 }
 
-impl Inputs {
-    fn file(&mut self, flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-        let unreadable =
-            |message: String| Failure::Usage(format!("{flag} {}: {message}", path.display()));
-        if !path.is_file() {
-            let what = if path.exists() {
-                "is no file"
-            } else {
-                "does not exist"
-            };
-            return Err(unreadable(what.into()));
-        }
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-            .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(unreadable(format!(
-                "is larger than {} MiB, more than any image that is read",
-                MAX_FILE >> 20
-            )));
-        }
-        self.files.push(InputFile {
-            name: name_of(path),
-            sha256: ImageHash::of(&bytes).to_string(),
-        });
-        Ok(bytes)
-    }
-
-    /// The request with everything beyond plain text to image.
-    pub fn complete(&self, args: &GenerateArgs, request: GenerateRequest) -> GenerateRequest {
-        let input = self.image.as_ref().map(|image| InputImage {
-            image: Arc::new(image.clone()),
-            strength: strength(args),
-            mask: self.mask.as_ref().map(|mask| Mask {
-                image: Arc::new(mask.clone()),
-                blur: args.mask_blur.unwrap_or(0.0) as f32,
-                only_masked_padding: args.only_masked_padding,
-            }),
-        });
-        let defaults = GenerateRequest::default();
-        GenerateRequest {
-            input,
-            refine: refine(args),
-            aesthetic_score: args.aesthetic_score.unwrap_or(defaults.aesthetic_score),
-            negative_aesthetic_score: args
-                .negative_aesthetic_score
-                .unwrap_or(defaults.negative_aesthetic_score),
-            guidance_rescale: args.guidance_rescale.unwrap_or(0.0),
-            loras: args.loras.iter().map(|lora| lora.0.clone()).collect(),
-            vae_tiling: args.vae_tiling.into(),
-            ..request
-        }
-    }
-
-    /// The same for the file's record.
-    pub fn extras(&self, args: &GenerateArgs) -> Extras {
-        let mut files = self.files.iter().cloned();
-        let (split, refiner_strength) = match refine(args) {
-            Some(Refine::Ensemble { denoising_split }) => (Some(denoising_split), None),
-            Some(Refine::ImageToImage { strength }) => (None, Some(strength)),
-            None => (None, None),
+/// A file's bytes, within reason.
+fn read_file(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable =
+        |message: String| Failure::Usage(format!("{flag} {}: {message}", path.display()));
+    if !path.is_file() {
+        let what = if path.exists() {
+            "is no file"
+        } else {
+            "does not exist"
         };
-        let tiling = VaeTiling::from(args.vae_tiling);
-        Extras {
-            init_image: files.next(),
-            strength: self.image.as_ref().map(|_| strength(args)),
-            mask: files.next(),
-            mask_blur: self.mask.as_ref().map(|_| args.mask_blur.unwrap_or(0.0)),
-            only_masked_padding: args.only_masked_padding,
-            refiner: args.refiner.as_deref().map(name_of),
-            denoising_split: split,
-            refiner_strength,
+        return Err(unreadable(what.into()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(unreadable(format!(
+            "is larger than {} MiB, more than any image that is read",
+            MAX_FILE >> 20
+        )));
+    }
+    Ok(bytes)
+}
+
+/// What the image's record says of a file; it was never uploaded.
+fn record(bytes: &[u8], (width, height): (u32, u32)) -> InputFile {
+    InputFile {
+        upload_id: String::new(),
+        sha256: ImageHash::of(bytes).to_string(),
+        width,
+        height,
+    }
+}
+
+impl Inputs {
+    /// The engine's input image, as the settings say.
+    pub fn engine_input(&self, settings: &Settings) -> Option<InputImage> {
+        let image = self.image.clone()?;
+        Some(engine_input(settings, image, self.mask.clone()))
+    }
+
+    /// The settings with everything beyond plain text to image.
+    pub fn complete(&self, args: &GenerateArgs, settings: Settings) -> Settings {
+        let refiner = args.refiner.as_deref().map(name_of);
+        let splits = refiner.is_some() && args.refiner_strength.is_none();
+        Settings {
+            denoising_split: splits.then(|| args.denoising_split.unwrap_or(Refine::USUAL_SPLIT)),
+            refiner_strength: args.refiner_strength,
+            refiner,
             aesthetic_score: args.aesthetic_score,
             negative_aesthetic_score: args.negative_aesthetic_score,
-            guidance_rescale: args.guidance_rescale,
-            vae: args.vae.as_deref().map(name_of),
+            strength: self.image.as_ref().map(|_| {
+                let usual = InputImage::usual_strength(self.mask.is_some());
+                args.strength.unwrap_or(usual)
+            }),
+            init_image: self.files.first().cloned(),
+            mask: self.files.get(1).cloned(),
+            mask_blur: args.mask_blur,
+            only_masked_padding: args.only_masked_padding,
             loras: args
                 .loras
                 .iter()
-                .map(|lora| LoraUse {
-                    name: name_of(&lora.0.path),
-                    weight: lora.0.weight,
+                .map(|lora| LoraWeight {
+                    name: name_of(&lora.path),
+                    weight: lora.weight,
                 })
                 .collect(),
-            vae_tiling: (tiling != VaeTiling::Auto).then(|| format!("{tiling:?}").to_lowercase()),
+            vae: args.vae.as_deref().map(name_of),
+            guidance_rescale: args.guidance_rescale,
+            vae_tiling: args.vae_tiling.setting(),
+            ..settings
         }
     }
-}
-
-fn strength(args: &GenerateArgs) -> f64 {
-    let default = if args.mask.is_some() {
-        STRENGTH.1
-    } else {
-        STRENGTH.0
-    };
-    args.strength.unwrap_or(default)
-}
-
-fn refine(args: &GenerateArgs) -> Option<Refine> {
-    args.refiner.as_ref()?;
-    Some(match args.refiner_strength {
-        Some(strength) => Refine::ImageToImage { strength },
-        None => Refine::Ensemble {
-            denoising_split: args.denoising_split.unwrap_or(SPLIT),
-        },
-    })
 }
 
 /// A path's last part, links resolved where that is possible.

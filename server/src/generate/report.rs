@@ -7,7 +7,7 @@ use atelier_app::studio::Settings;
 use serde::Serialize;
 
 use super::one_line;
-use crate::gallery::{Extras, Facts};
+use crate::gallery::Facts;
 
 /// An image that was written.
 pub(super) struct Made {
@@ -48,8 +48,8 @@ struct Report<'a> {
     stage_steps: &'a [usize],
     notes: &'a [String],
     version: &'a str,
-    #[serde(flatten)]
-    extras: &'a Extras,
+    /// Everything that was asked for, as the file's own record has it.
+    settings: &'a Settings,
 }
 
 /// Seconds per phase: a command line has no queue.
@@ -96,7 +96,7 @@ impl Made {
             stage_steps: &self.timings.stage_steps,
             notes: &facts.notes,
             version: &facts.version,
-            extras: &facts.extras,
+            settings,
         }
     }
 }

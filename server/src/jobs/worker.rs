@@ -12,7 +12,7 @@ use super::recipe::recipe;
 use crate::config::{Lease, LogFormat, WorkerArgs};
 use crate::db::{Db, now_ms};
 use crate::gallery::metadata::{dominant_colour, write_png};
-use crate::gallery::{Extras, Facts, ImageStore};
+use crate::gallery::{Facts, ImageStore};
 use crate::models::AddOns;
 use crate::models::catalog::Catalog;
 use crate::models::fingerprint::Fingerprints;
@@ -475,7 +475,6 @@ impl Worker {
         let queued_ms = claim.started_at.saturating_sub(claim.created_at).max(0);
         tokio::task::spawn_blocking(move || {
             let facts = Facts {
-                extras: Extras::default(),
                 scheduler: generation.scheduler.clone(),
                 device: generation.device.clone(),
                 dtype: generation.dtype.clone(),

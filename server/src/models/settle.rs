@@ -12,16 +12,13 @@ use atelier_app::studio::{
 use atelier_engine::prompt::lora_tags;
 use atelier_engine::{
     EngineError, GenerateRequest, InputImage, LoraChoice, Mask, Refine, VaeTiling,
+    few_step_defaults,
 };
 use image::{GrayImage, RgbImage};
 
 use super::add_ons::{AddOns, unknown};
 use super::{MAX_STEPS, Model, Models, random_seed, tokens};
 
-/// The base's share of the schedule where a refiner is named and nothing else is said.
-const USUAL_SPLIT: f64 = 0.8;
-/// How much of the schedule is run on an image to start from where nothing is said.
-const USUAL_STRENGTH: f64 = 0.8;
 /// The scores that diffusers' refiner is given by default: to reach, and to keep away from.
 const USUAL_SCORES: (f64, f64) = (6.0, 2.5);
 /// Most LoRAs at once.
@@ -104,7 +101,7 @@ impl Models {
             ));
         }
         let denoising_split = request.denoising_split.or_else(|| {
-            (refiner.is_some() && request.refiner_strength.is_none()).then_some(USUAL_SPLIT)
+            (refiner.is_some() && request.refiner_strength.is_none()).then_some(Refine::USUAL_SPLIT)
         });
         let vae_tiling = choice("vae_tiling", request.vae_tiling, &["auto", "on", "off"])?;
         let (prompt, tags) = match request.prompt_syntax {
@@ -112,14 +109,21 @@ impl Models {
             PromptSyntax::Plain => (request.prompt, Vec::new()),
             _ => without_tags(request.prompt),
         };
+        let loras = self.settle_loras(request.loras, tags, add_ons)?;
+        // A LoRA that takes few steps brings the steps and the guidance that it was made for.
+        let few = loras.iter().find_map(|lora| few_step_defaults(&lora.name));
         let summary = &model.summary;
         let settings = Settings {
             prompt,
             negative_prompt: request.negative_prompt,
-            num_inference_steps: request.num_inference_steps.unwrap_or(summary.default_steps),
-            guidance_scale: request
-                .guidance_scale
-                .unwrap_or(summary.default_guidance_scale),
+            num_inference_steps: request.num_inference_steps.unwrap_or_else(|| {
+                few.as_ref()
+                    .map_or(summary.default_steps, |few| few.num_inference_steps)
+            }),
+            guidance_scale: request.guidance_scale.unwrap_or_else(|| {
+                few.as_ref()
+                    .map_or(summary.default_guidance_scale, |few| few.guidance_scale)
+            }),
             width: request.width.unwrap_or(summary.default_width),
             height: request.height.unwrap_or(summary.default_height),
             seed: request.seed.unwrap_or_else(random_seed),
@@ -132,11 +136,15 @@ impl Models {
             negative_aesthetic_score: refines
                 .then(|| request.negative_aesthetic_score.unwrap_or(USUAL_SCORES.1)),
             init_image: None,
-            strength: has_image.then(|| request.strength.unwrap_or(USUAL_STRENGTH)),
+            strength: has_image.then(|| {
+                request
+                    .strength
+                    .unwrap_or(InputImage::usual_strength(has_mask))
+            }),
             mask: None,
             mask_blur: request.mask_blur.filter(|blur| *blur != 0.0),
             only_masked_padding: request.only_masked_padding,
-            loras: self.settle_loras(request.loras, tags, add_ons)?,
+            loras,
             vae: word(request.vae),
             prompt_syntax: request.prompt_syntax,
             clip_skip: request.clip_skip,
@@ -329,10 +337,9 @@ impl Model {
         let mut request = engine_request(settings);
         request.loras = loras;
         // The images themselves are looked at elsewhere; here it counts that they are there.
-        request.input = has_image.then(|| InputImage {
-            image: Arc::new(RgbImage::new(64, 64)),
-            strength: settings.strength.unwrap_or(USUAL_STRENGTH),
-            mask: has_mask.then(|| mask(settings, GrayImage::new(64, 64))),
+        request.input = has_image.then(|| {
+            let mask = has_mask.then(|| GrayImage::new(64, 64));
+            engine_input(settings, RgbImage::new(64, 64), mask)
         });
         request
             .validate(&self.description)
@@ -368,7 +375,7 @@ pub fn engine_request(settings: &Settings) -> GenerateRequest {
             (None, _) => None,
             (Some(_), Some(strength)) => Some(Refine::ImageToImage { strength }),
             (Some(_), None) => Some(Refine::Ensemble {
-                denoising_split: settings.denoising_split.unwrap_or(USUAL_SPLIT),
+                denoising_split: settings.denoising_split.unwrap_or(Refine::USUAL_SPLIT),
             }),
         },
         aesthetic_score: settings.aesthetic_score.unwrap_or(usual.aesthetic_score),
@@ -392,16 +399,14 @@ pub fn engine_input(
 ) -> InputImage {
     InputImage {
         image: Arc::new(image),
-        strength: settings.strength.unwrap_or(USUAL_STRENGTH),
-        mask: mask_image.map(|image| mask(settings, image)),
-    }
-}
-
-fn mask(settings: &Settings, image: GrayImage) -> Mask {
-    Mask {
-        image: Arc::new(image),
-        blur: settings.mask_blur.unwrap_or(0.0) as f32,
-        only_masked_padding: settings.only_masked_padding,
+        strength: settings
+            .strength
+            .unwrap_or(InputImage::usual_strength(mask_image.is_some())),
+        mask: mask_image.map(|image| Mask {
+            image: Arc::new(image),
+            blur: settings.mask_blur.unwrap_or(0.0) as f32,
+            only_masked_padding: settings.only_masked_padding,
+        }),
     }
 }
 

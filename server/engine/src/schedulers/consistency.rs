@@ -109,16 +109,10 @@ impl Scheduler for Consistency {
         &self.timesteps
     }
 
-    fn init_noise_sigma(&self) -> f32 {
-        1.0
-    }
-
     fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32> {
         let alpha = self.jumps[index].alpha;
         mix(alpha.sqrt(), original, (1.0 - alpha).sqrt(), noise)
     }
-
-    fn scale_model_input(&self, _index: usize, _sample: &mut [f32]) {}
 
     fn step(
         &mut self,

@@ -44,16 +44,10 @@ impl Scheduler for Ddpm {
         &self.timesteps
     }
 
-    fn init_noise_sigma(&self) -> f32 {
-        1.0
-    }
-
     fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32> {
         let (alpha, _) = self.alphas[index];
         mix(alpha.sqrt(), original, (1.0 - alpha).sqrt(), noise)
     }
-
-    fn scale_model_input(&self, _index: usize, _sample: &mut [f32]) {}
 
     fn step(
         &mut self,

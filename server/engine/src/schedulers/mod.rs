@@ -69,8 +69,11 @@ pub trait Scheduler: Send {
         &[]
     }
 
-    /// What the initial noise is multiplied by.
-    fn init_noise_sigma(&self) -> f32;
+    /// What the initial noise is multiplied by: 1 where the sample keeps its variance over the
+    /// steps; more where it is kept unscaled, as Euler's method does.
+    fn init_noise_sigma(&self) -> f32 {
+        1.0
+    }
 
     /// UNet forwards per step that a person asks for: 2 for second-order schedulers (Heun and its
     /// like), whose [`Scheduler::timesteps`] then has about twice as many entries as steps.
@@ -86,8 +89,8 @@ pub trait Scheduler: Send {
     /// `timesteps()[index]`.
     fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32>;
 
-    /// Scales the sample for the UNet at step `index`.
-    fn scale_model_input(&self, index: usize, sample: &mut [f32]);
+    /// Scales the sample for the UNet at step `index`; nothing where it keeps its variance.
+    fn scale_model_input(&self, _index: usize, _sample: &mut [f32]) {}
 
     /// Moves `sample` by the UNet's output at step `index`. Steps are taken in order; noise that a
     /// step adds comes from `generator`, which drew the initial noise.

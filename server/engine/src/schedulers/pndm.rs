@@ -216,16 +216,10 @@ impl Scheduler for Pndm {
         &self.timesteps
     }
 
-    fn init_noise_sigma(&self) -> f32 {
-        1.0
-    }
-
     fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32> {
         let alpha = self.alpha(self.asked[index]);
         mix(alpha.sqrt(), original, (1.0 - alpha).sqrt(), noise)
     }
-
-    fn scale_model_input(&self, _index: usize, _sample: &mut [f32]) {}
 
     fn step(
         &mut self,

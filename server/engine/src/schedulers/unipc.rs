@@ -191,16 +191,10 @@ impl Scheduler for UniPcMultistep {
         &self.sigmas
     }
 
-    fn init_noise_sigma(&self) -> f32 {
-        1.0
-    }
-
     fn add_noise(&self, index: usize, original: &[f32], noise: &[f32]) -> Vec<f32> {
         let level = self.level(index);
         mix(level.alpha, original, level.sigma, noise)
     }
-
-    fn scale_model_input(&self, _index: usize, _sample: &mut [f32]) {}
 
     fn step(
         &mut self,

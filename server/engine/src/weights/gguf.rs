@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::mapped::is_possible;
 use super::quantised::Quantisation;
 
 /// What a GGUF header says.
@@ -231,17 +232,14 @@ pub fn parse_gguf(bytes: &[u8]) -> Result<GgufHeader, String> {
         let offset = reader.length()?;
         let (values, block_bytes) = kind.block();
         let row = shape.first().copied().unwrap_or(1);
-        let count = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
+        let count = is_possible(&shape).then(|| shape.iter().product::<usize>());
         let length = count
             .filter(|_| row.is_multiple_of(values))
             .and_then(|count| (count / values).checked_mul(block_bytes))
             .ok_or_else(|| format!("has tensor `{name}` of the impossible shape {shape:?}"))?;
         shape.reverse();
         if let Some(original) = shapes.get(name) {
-            let same = original
-                .iter()
-                .try_fold(1usize, |all, &n| all.checked_mul(n))
-                == count;
+            let same = is_possible(original) && Some(original.iter().product()) == count;
             if !same {
                 return Err(format!(
                     "says that tensor `{name}` of shape {shape:?} was {original:?}, which has another number of values"

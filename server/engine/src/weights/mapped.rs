@@ -226,6 +226,16 @@ pub fn parse_safetensors(bytes: &[u8]) -> Result<Header, String> {
         format!("{cause}; copy the file again")
     })?;
     let data_start = header_length + 8;
+    if let Some((name, info)) = metadata
+        .tensors()
+        .into_iter()
+        .find(|(_, info)| !is_possible(&info.shape))
+    {
+        return Err(format!(
+            "has tensor `{name}` of the impossible shape {:?}",
+            info.shape
+        ));
+    }
     let tensors = metadata
         .tensors()
         .into_iter()
@@ -244,6 +254,15 @@ pub fn parse_safetensors(bytes: &[u8]) -> Result<Header, String> {
         tensors,
         metadata: metadata.into_iter().collect(),
     })
+}
+
+/// Whether the axes of a shape can be multiplied in any order. An axis of length 0 hides lengths
+/// that are beyond all memory from whoever multiplies it first.
+pub(super) fn is_possible(shape: &[usize]) -> bool {
+    shape
+        .iter()
+        .try_fold(1usize, |all, &length| all.checked_mul(length.max(1)))
+        .is_some_and(|all| all <= isize::MAX as usize / 8)
 }
 
 /// Refuses Python pickles by their first bytes, whatever the file is called: torch's zip archives

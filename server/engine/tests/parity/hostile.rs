@@ -111,3 +111,36 @@ fn loras() {
         assert!(refused > 500, "{name}: {refused}");
     }
 }
+
+/// An axis of length 0 makes the file's size right, whatever the other lengths are.
+#[test]
+fn shapes_beyond_all_memory_are_refused() {
+    let huge = 1u64 << 40;
+    // GGUF 3: one F32 tensor `a` of 0 × 2⁴⁰ × 2⁴⁰ values at offset 0.
+    let mut gguf = b"GGUF".to_vec();
+    gguf.extend(3u32.to_le_bytes());
+    gguf.extend([1u64, 0, 1].iter().flat_map(|number| number.to_le_bytes()));
+    gguf.push(b'a');
+    gguf.extend(3u32.to_le_bytes());
+    gguf.extend(
+        [0, huge, huge]
+            .iter()
+            .flat_map(|number| number.to_le_bytes()),
+    );
+    gguf.extend(0u32.to_le_bytes());
+    gguf.extend(0u64.to_le_bytes());
+    gguf.resize(gguf.len().next_multiple_of(32), 0);
+
+    let header =
+        format!(r#"{{"a":{{"dtype":"F32","shape":[0,{huge},{huge}],"data_offsets":[0,0]}}}}"#);
+    let mut safetensors = (header.len() as u64).to_le_bytes().to_vec();
+    safetensors.extend(header.bytes());
+
+    for bytes in [gguf, safetensors] {
+        let error = WeightFiles::from_bytes(Path::new("hostile"), bytes)
+            .err()
+            .expect("no tensor has such a shape")
+            .to_string();
+        assert!(error.contains("impossible shape"), "{error}");
+    }
+}
