@@ -8,10 +8,10 @@ pub mod db; // the SQLite pool, its pragmas and migrations
 pub mod devices; // what the probe found → what is used and why
 pub mod error; // which error is for which layer; constraint → words; logs once
 pub mod gallery; // images: rows, content-addressed files, PNG metadata
-pub mod generate;
+pub mod generate; // `atelier generate`: the engine with no server and no database
 pub mod http; // every URL on one screen, and the thin front doors behind them
 pub mod jobs; // limits, fairness, the queue, the supervisor and the worker process
 pub mod models; // weights on disk, and the embedded demo model
 pub mod startup; // Application::build(config): the only place where parts are joined
 pub mod telemetry; // logs
-pub mod uploads; // images that people send to start from // `atelier generate`: the engine with no server or database
+pub mod uploads; // images that people send to start from

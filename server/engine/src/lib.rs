@@ -48,6 +48,7 @@ pub mod cpu;
 pub mod memory;
 pub mod nn;
 pub mod probe;
+// What it is measured with.
 mod synthetic;
 mod workload;
 
@@ -57,10 +58,8 @@ pub use model::{ModelDescription, ModelKind, inspect};
 pub use pipeline::{
     Control, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, Timings,
 };
-
-pub use synthetic::{SyntheticModel, write_model};
-pub use workload::{Part, Workload};
-
 pub use probe::{ComputeDtype, OpCheck, check_device_ops};
 pub use request::{GenerateRequest, InputImage, LoraChoice, Mask, PromptSyntax, Refine, VaeTiling};
 pub use schedulers::{Defaults, few_step_defaults};
+pub use synthetic::{SyntheticModel, write_model};
+pub use workload::{Part, Workload};
