@@ -6,7 +6,7 @@ mod generate_args; // the options of `atelier generate`
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
 
 use crate::bench::BenchArgs;
-use crate::models::command::{HubArgs, ModelsArgs};
+use crate::models::options::{HubArgs, ModelsArgs};
 use crate::startup::StartupError;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper_util::client::proxy::matcher::Matcher;

@@ -12,6 +12,7 @@ pub mod fingerprint; // which weights made an image
 pub mod hub; // the Hugging Face hub's HTTP
 mod lock; // one at a time
 pub mod manifest; // what a fetched model consists of
+pub mod options; // what the command line takes
 mod part; // one file on its way
 mod screen; // bars, lines, JSON
 pub mod select; // which files make up a model
