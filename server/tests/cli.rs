@@ -3,6 +3,8 @@
 //! Every mistake of the caller's is one line on standard error and exit code 2, and leaves nothing.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/generate.rs"]
 mod generate;
 #[path = "cli/model_folder.rs"]

@@ -156,7 +156,6 @@ fn facts() -> Facts {
         text_cached: false,
         model_fingerprint: None,
         version: Facts::VERSION.into(),
-        ..Facts::default()
     }
 }
 
