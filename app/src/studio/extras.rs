@@ -26,7 +26,7 @@ pub fn Extras(
             <NumberField id="guidance_rescale" label="Guidance rescale" placeholder=plain("0") value=initial.guidance_rescale.clone() answer=answer decimal=true/>
         </div>
         <Choice id="refiner" label="Refiner" none="no refiner" names=refiners value=initial.refiner.clone() answer=answer/>
-        <div hidden=move || draft.form.with(|form| form.refiner.is_empty())>
+        <div class="advanced-part" hidden=move || draft.form.with(|form| form.refiner.is_empty())>
             <div class="pair">
                 <NumberField id="denoising_split" label="Hand over at" placeholder=plain("0.8") value=initial.denoising_split.clone() answer=answer decimal=true/>
                 <NumberField id="refiner_strength" label="Or refine afterwards by" placeholder=plain("no") value=initial.refiner_strength.clone() answer=answer decimal=true/>
@@ -37,12 +37,12 @@ pub fn Extras(
             </div>
         </div>
         <StartImage id="init_image" label="Image to start from" draft=draft value=initial.init_image.clone() answer=answer/>
-        <div hidden=move || draft.form.with(|form| form.init_image.is_empty())>
+        <div class="advanced-part" hidden=move || draft.form.with(|form| form.init_image.is_empty())>
             <NumberField id="strength" label="Strength" placeholder=plain("0.3") value=initial.strength.clone() answer=answer decimal=true/>
             <StartImage id="mask" label="Mask (white is painted anew)" draft=draft value=initial.mask.clone() answer=answer/>
             <div class="pair">
                 <NumberField id="mask_blur" label="Mask blur" placeholder=plain("0") value=initial.mask_blur.clone() answer=answer decimal=true/>
-                <NumberField id="only_masked_padding" label="Only masked, with border" placeholder=plain("whole image") value=initial.only_masked_padding.clone() answer=answer/>
+                <NumberField id="only_masked_padding" label="Only masked: border" placeholder=plain("whole image") value=initial.only_masked_padding.clone() answer=answer/>
             </div>
         </div>
         <LoraField draft=draft loras=loras value=initial.loras.clone() answer=answer/>
