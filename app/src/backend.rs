@@ -5,7 +5,9 @@
 //! and the fallback alike: a [`Backend`], a [`Client`], and an `Option<Viewer>`.
 
 use crate::account::{Credentials, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer};
-use crate::admin::{DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow};
+use crate::admin::{
+    DeviceChoice, DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow,
+};
 use crate::error::AppError;
 use crate::gallery::{GalleryPage, ImageDetail, ImageId};
 use crate::studio::{
@@ -143,6 +145,12 @@ pub trait Admin: Send + Sync {
     async fn devices(&self, viewer: &Viewer) -> Answer<DevicesReport>;
     /// Runs the probe again and answers its result.
     async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport>;
+    /// Chooses devices and precision, and answers what follows; what the command line fixes stays.
+    async fn set_device_choice(
+        &self,
+        viewer: &Viewer,
+        choice: DeviceChoice,
+    ) -> Answer<DevicesReport>;
     /// Everybody's queued and running jobs, and the last twenty that ended.
     async fn queue(&self, viewer: &Viewer) -> Answer<Vec<QueueRow>>;
     /// Stops anybody's job.

@@ -237,6 +237,7 @@ mod tests {
             cached: false,
             error: None,
             attempt: 1,
+            rungs: Vec::new(),
             created_at: 0,
             finished_at: None,
         }

@@ -6,7 +6,9 @@ use crate::jobs::JobService;
 use crate::models::service::ModelService;
 use async_trait::async_trait;
 use atelier_app::account::{Credentials, Role, UserId, Viewer};
-use atelier_app::admin::{DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow};
+use atelier_app::admin::{
+    DeviceChoice, DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow,
+};
 use atelier_app::backend::{Admin, Answer, Models};
 use atelier_app::error::AppError;
 use atelier_app::studio::{JobId, JobState};
@@ -62,6 +64,17 @@ impl Admin for AdminService {
     async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
         only_admins(viewer)?;
         let report = self.devices.test_again().await?;
+        self.jobs.device_decision_changed();
+        self.with_worker(report).await
+    }
+
+    async fn set_device_choice(
+        &self,
+        viewer: &Viewer,
+        choice: DeviceChoice,
+    ) -> Answer<DevicesReport> {
+        only_admins(viewer)?;
+        let report = self.devices.choose(choice).await?;
         self.jobs.device_decision_changed();
         self.with_worker(report).await
     }

@@ -294,6 +294,7 @@ fn facts(generation: &Generation, loading_s: f64, began: Instant) -> Facts {
         device: generation.device.clone(),
         dtype: generation.dtype.clone(),
         fallback_reason: None,
+        rungs: Vec::new(),
         timings: PhaseTimings {
             queued_s: 0.0,
             loading_s,

@@ -8,7 +8,7 @@ pub use calls::*;
 pub use gallery_page::GalleryPage as GalleryIndexPage;
 pub use image_page::ImagePage;
 
-use crate::studio::{JobId, Settings};
+use crate::studio::{JobId, Rung, Settings};
 use serde::{Deserialize, Serialize};
 
 /// Images on one page of the gallery, and the most that can be asked for at once.
@@ -91,6 +91,9 @@ pub struct ImageDetail {
     pub dtype: String,
     /// Why not the GPU, where there was a reason.
     pub fallback_reason: Option<String>,
+    /// The rungs its job went down because a device failed it; empty as a rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<Rung>,
     /// How long each part took.
     pub timings: PhaseTimings,
     /// Remarks of the engine (e.g. which words were cut).

@@ -80,10 +80,42 @@ pub struct JobView {
     pub error: Option<String>,
     /// Which attempt runs or ran last (1 = first).
     pub attempt: u32,
+    /// The rungs it went down because a device failed it; empty as a rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<Rung>,
     /// Unix milliseconds.
     pub created_at: i64,
     /// Unix milliseconds.
     pub finished_at: Option<i64>,
+}
+
+/// What a job changed when a device failed it: one step down the ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Descent {
+    /// The VAE works in tiles.
+    TiledVae,
+    /// Text encoders, UNet and VAE take turns in the device's memory.
+    InTurn,
+    /// Another number format, e.g. `bf16`.
+    Precision(String),
+    /// Away from this device: to another one, and to the CPU in the end.
+    Leave,
+}
+
+/// One rung of the ladder that a job went down, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rung {
+    /// Unix milliseconds.
+    pub at: i64,
+    /// The device that failed, e.g. `cuda:0`.
+    pub device: String,
+    /// What happened, in words: "out of memory while decoding the image".
+    pub fault: String,
+    /// What was changed.
+    pub descent: Descent,
+    /// What was changed, in words: "decoded in tiles".
+    pub done: String,
 }
 
 /// One message of the live stream `GET /api/events`.

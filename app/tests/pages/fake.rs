@@ -104,6 +104,7 @@ impl House {
             cached: false,
             error: (state == JobState::Failed).then(|| "The model's file is cut short.".into()),
             attempt: 1,
+            rungs: Vec::new(),
             created_at: 1_795_538_049_000,
             finished_at: None,
         }
@@ -396,6 +397,7 @@ impl Gallery for House {
             device: "cpu".into(),
             dtype: "f32".into(),
             fallback_reason: Some("No driver.".into()),
+            rungs: Vec::new(),
             timings: PhaseTimings {
                 queued_s: 1.0,
                 loading_s: 0.0,
@@ -445,14 +447,25 @@ impl Admin for House {
                 reason: "matmul failed.".into(),
                 remedy: Some("Install the build for compute capability 12.0.".into()),
                 checks: vec![check("conv2d 3×3", true), check("matmul", false)],
+                ..DeviceReport::default()
             }],
             worker: "idle".into(),
             step_times: vec![0.19, 0.2, 0.21],
+            ..DevicesReport::default()
         })
     }
 
     async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
         self.note("test again".into());
+        Admin::devices(self, viewer).await
+    }
+
+    async fn set_device_choice(
+        &self,
+        viewer: &Viewer,
+        choice: DeviceChoice,
+    ) -> Answer<DevicesReport> {
+        self.note(format!("choose {}", choice.device));
         Admin::devices(self, viewer).await
     }
 

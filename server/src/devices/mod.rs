@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use atelier_app::admin::DevicesReport;
+use atelier_app::admin::{DeviceChoice, DeviceReport, DeviceState, DevicesReport};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::studio::DeviceBadge;
@@ -29,6 +29,9 @@ use crate::error::ServerError;
 
 /// How long the whole probe may take.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(90);
+
+/// Events on the device page.
+const SHOWN_EVENTS: u32 = 200;
 
 /// The devices of this server. Cheap to clone.
 #[derive(Clone)]
@@ -149,9 +152,25 @@ impl Devices {
     /// What the admin page shows; `worker` and `step_times` are left for the queue to fill in.
     ///
     /// # Errors
-    /// None today.
+    /// The database's.
     pub async fn report(&self) -> Answer<DevicesReport> {
-        Ok(self.standing().report())
+        let mut report = self.standing().report();
+        report.events = store::latest_events(&self.inner.db, SHOWN_EVENTS).await?;
+        report.choice = store::choice(&self.inner.db).await?.unwrap_or_default();
+        Ok(report)
+    }
+
+    /// Writes an administrator's choice down and answers what follows from it.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] for what names no device, or the database's.
+    pub async fn choose(&self, choice: DeviceChoice) -> Answer<DevicesReport> {
+        let _: Asked = choice
+            .device
+            .parse()
+            .map_err(|words| AppError::invalid("device", format!("It {words}")))?;
+        store::set_choice(&self.inner.db, &choice).await?;
+        self.test_again().await
     }
 
     /// Writes an event down for the device page, e.g. `worker_died`.
@@ -190,9 +209,21 @@ impl Standing {
             degraded: self.decision.degraded,
             since: self.since,
             probed_at: self.probed_at,
-            devices: self.decision.devices,
-            worker: String::new(),
-            step_times: Vec::new(),
+            devices: self
+                .decision
+                .devices
+                .into_iter()
+                .map(|device| DeviceReport {
+                    since: self.since,
+                    state: match (device.in_use, device.usable) {
+                        (true, _) => DeviceState::InUse,
+                        (false, true) => DeviceState::Usable,
+                        (false, false) => DeviceState::NotUsable,
+                    },
+                    ..device
+                })
+                .collect(),
+            ..DevicesReport::default()
         }
     }
 }

@@ -137,6 +137,7 @@ pub fn decide(findings: &Result<Findings, ProbeFailure>, asked: Asked) -> Decisi
         reason: cpu_verdict.reason,
         remedy: cpu_verdict.remedy,
         checks,
+        ..DeviceReport::default()
     }];
     devices.extend(gpus);
     Decision {
@@ -195,7 +196,7 @@ fn gpu_reports(nvidia: &Nvidia, asked: Asked) -> Vec<DeviceReport> {
                 in_use: false,
                 reason: format!("{}.", capitalised(&verdict.reason)),
                 remedy: verdict.remedy,
-                checks: Vec::new(),
+                ..DeviceReport::default()
             })
             .into_iter()
             .collect();
@@ -217,7 +218,7 @@ fn gpu_reports(nvidia: &Nvidia, asked: Asked) -> Vec<DeviceReport> {
                 in_use: false,
                 reason: format!("{}.", capitalised(&verdict.reason)),
                 remedy: verdict.remedy,
-                checks: Vec::new(),
+                ..DeviceReport::default()
             }
         })
         .collect()

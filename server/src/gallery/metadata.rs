@@ -2,7 +2,7 @@
 //! read, and our own `atelier` chunk with device, data type and timings in JSON.
 
 use atelier_app::gallery::PhaseTimings;
-use atelier_app::studio::Settings;
+use atelier_app::studio::{Rung, Settings};
 use image::RgbImage;
 use png::{BitDepth, ColorType, Compression, Encoder, Filter};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub struct Facts {
     /// Why not the GPU, where there was a reason.
     #[serde(default)]
     pub fallback_reason: Option<String>,
+    /// The rungs that its job went down because a device failed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<Rung>,
     /// How long each part took.
     pub timings: PhaseTimings,
     /// Seconds of each denoising step.
@@ -293,6 +296,7 @@ mod tests {
             device: "cpu".into(),
             dtype: "f32".into(),
             fallback_reason: None,
+            rungs: Vec::new(),
             timings: PhaseTimings {
                 denoising_s: 1.5,
                 total_s: 2.25,

@@ -100,6 +100,7 @@ pub(super) async fn detail(
         device: facts.device,
         dtype: facts.dtype,
         fallback_reason: facts.fallback_reason,
+        rungs: facts.rungs,
         timings: facts.timings,
         notes: facts.notes,
         bytes: u64::try_from(row.bytes).unwrap_or(0),

@@ -396,6 +396,7 @@ impl JobService {
                 settings: row.settings,
                 error: row.error,
                 attempt: row.attempt,
+                rungs: row.rungs,
                 created_at: row.created_at,
                 finished_at: row.finished_at,
             });

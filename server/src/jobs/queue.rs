@@ -523,6 +523,7 @@ pub(super) fn read_row(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
         state: read_state(row)?,
         settings: from_json(row.try_get("settings")?)?,
         attempt: row.try_get("attempt")?,
+        rungs: from_json(row.try_get("rungs")?)?,
         phase: row.try_get("phase")?,
         step: row.try_get("step")?,
         error: row.try_get("error")?,

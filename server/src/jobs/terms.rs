@@ -3,7 +3,7 @@
 use crate::gallery::Facts;
 use atelier_app::account::UserId;
 use atelier_app::gallery::ImageId;
-use atelier_app::studio::{JobId, JobState, Settings};
+use atelier_app::studio::{JobId, JobState, Rung, Settings};
 
 /// How many jobs may wait.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,8 @@ pub struct JobRow {
     pub settings: Settings,
     /// Which attempt runs or ran last; 0 before the first.
     pub attempt: u32,
+    /// The rungs it went down because a device failed it.
+    pub rungs: Vec<Rung>,
     /// What the worker said last.
     pub phase: Option<String>,
     /// Finished steps, at most a heartbeat old.

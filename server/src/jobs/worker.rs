@@ -479,6 +479,7 @@ impl Worker {
                 device: generation.device.clone(),
                 dtype: generation.dtype.clone(),
                 fallback_reason,
+                rungs: Vec::new(),
                 timings: PhaseTimings {
                     queued_s: queued_ms as f64 / 1000.0,
                     loading_s,

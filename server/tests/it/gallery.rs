@@ -147,6 +147,7 @@ fn facts() -> Facts {
         device: "cpu".into(),
         dtype: "f32".into(),
         fallback_reason: Some("no NVIDIA GPU was found".into()),
+        rungs: Vec::new(),
         timings: PhaseTimings {
             total_s: 1.5,
             ..PhaseTimings::default()
