@@ -254,6 +254,7 @@ impl ModelFolder {
         if let Some(prediction) = defaults.prediction_type {
             read.prediction_type = prediction;
         }
+        read.consistency.single_step_from = defaults.single_step_from;
         Ok(read)
     }
 

@@ -4,6 +4,8 @@
     python record_lora.py              # rewrites fixtures/lora/
     python record_lora.py --random 60 DIR   # that many random cases into DIR, for one comparison
 
+The random cases are merged throughout: diffusers reads some random files only in part.
+
 Each case is a request, one or more LoRA files with weights, and the picture that diffusers' pipeline
 gives after `load_lora_weights` and `set_adapters` (peft, not fused). Where diffusers does not read a
 file as it was meant (it knows no Tucker cores, and gives kohya's attention layers the commonest alpha
@@ -137,34 +139,56 @@ def make(pipe, seed: str, *, style: str, layers: str, parts: tuple[str, ...], ra
     return {key: value.to(dtype) if value.ndim else value.float() for key, value in tensors.items()}
 
 
-def merged(pipe, tensors: dict[str, torch.Tensor], weight: float) -> None:
-    """Adds a kohya LoRA with Tucker cores to the weights themselves."""
-    by_name = {}
+def layers_by_stem(pipe) -> dict[str, torch.nn.Module]:
+    """Every adaptable layer under each of the names that a LoRA's keys may give it."""
+    by_stem = {}
     for part, modules in adaptable(pipe).items():
         for name, module in modules.items():
+            by_stem[f"{part}.{name}"] = module
             for sgm in (False, True) if part == "unet" else (False,):
                 key, = kohya(part, name, {"down": None}, None, sgm)
-                by_name[key.removesuffix(".lora_down.weight")] = module
-    for key in [k for k in tensors if k.endswith("lora_down.weight")]:
-        stem = key.removesuffix(".lora_down.weight")
-        down, up = tensors[key].double(), tensors[f"{stem}.lora_up.weight"].double()
-        scale = weight * float(tensors.get(f"{stem}.alpha", torch.tensor(float(down.shape[0])))) / down.shape[0]
-        module = by_name[stem]
-        if (core := tensors.get(f"{stem}.lora_mid.weight")) is not None:
-            delta = torch.einsum("or,rsij,sc->ocij", up[:, :, 0, 0], core.double(), down[:, :, 0, 0])
+                by_stem[key.removesuffix(".lora_down.weight")] = module
+    return by_stem
+
+
+DOWN_TO_UP = {
+    ".lora_down.weight": ".lora_up.weight", ".lora_A.weight": ".lora_B.weight",
+    ".lora.down.weight": ".lora.up.weight", ".lora_linear_layer.down.weight": ".lora_linear_layer.up.weight",
+}
+
+
+def merged(pipe, tensors: dict[str, torch.Tensor], weight: float) -> None:
+    """Adds a LoRA of any of the styles to the weights themselves, in f64: the definition of one."""
+    by_stem = layers_by_stem(pipe)
+    read = set()
+    for key in tensors:
+        ending = next((ending for ending in DOWN_TO_UP if key.endswith(ending)), None)
+        if ending is None:
+            continue
+        stem = key.removesuffix(ending)
+        up_key, core_key, alpha_key = stem + DOWN_TO_UP[ending], f"{stem}.lora_mid.weight", f"{stem}.alpha"
+        down, up = tensors[key].double(), tensors[up_key].double()
+        rank = down.shape[0]
+        scale = weight * (float(tensors[alpha_key]) / rank if alpha_key in tensors else 1.0)
+        module = by_stem[stem]
+        if core_key in tensors:
+            delta = torch.einsum("or,rsij,sc->ocij", up[:, :, 0, 0], tensors[core_key].double(), down[:, :, 0, 0])
         else:
             delta = (up.flatten(1) @ down.flatten(1)).reshape(module.weight.shape)
         module.weight.data = (module.weight.double() + scale * delta).float()
+        read |= {key, up_key, core_key, alpha_key}
+    assert read >= set(tensors), f"keys left over: {sorted(set(tensors) - read)[:3]}"
 
 
-def picture(request: dict, files: dict[str, Path]):
-    """diffusers' picture with the request's LoRAs."""
+def picture(request: dict, files: dict[str, Path], by_merging: bool = False):
+    """The picture with the request's LoRAs: diffusers' own way, or merged where that is asked for or
+    where diffusers reads the file otherwise."""
     pipe = load(MODEL)
     names, weights, peft = [], [], []
     for number, (file, weight) in enumerate(request["loras"]):
         tensors = load_file(files[file])
         alphas = {float(value) for key, value in tensors.items() if key.endswith(".alpha")}
-        if any("lora_mid" in key for key in tensors) or len(alphas) > 1:
+        if by_merging or any("lora_mid" in key for key in tensors) or len(alphas) > 1:
             merged(pipe, tensors, weight)
         else:
             peft.append((f"lora{number}", file, weight))
@@ -184,6 +208,17 @@ def unet_output(pipe) -> torch.Tensor:
         row("sample"), numbers["unet/timestep"][0], encoder_hidden_states=row("encoder_hidden_states"),
         added_cond_kwargs={key: row(key) for key in ("text_embeds", "time_ids")},
     ).sample
+
+
+def steady(request: dict, files: dict[str, Path], image) -> bool:
+    """Whether rounding leaves the picture alone: a random network can be chaotic, and then no two
+    programs agree. The weights are moved by a fraction of what f32 can tell apart."""
+    pipe = load(MODEL)
+    for file, weight in request["loras"]:
+        merged(pipe, load_file(files[file]), weight)
+    for parameter in pipe.unet.parameters():
+        parameter.data *= 1 + 1e-7
+    return abs(parity.run(pipe, request) - image).mean() * 255 < 0.1
 
 
 def request(name: str, loras: list, **changes) -> dict:
@@ -279,14 +314,19 @@ def main() -> None:
         files["saved"] = folder / "saved.safetensors"
         files["saved"].chmod(0o644)
         cases = [*cases, request("lora-saved", [("saved", 0.8)])]
+    kept = []
     for case in cases:
-        pipe, image = picture(case, files)
-        assert image.std() > 0.03, case["name"]
+        pipe, image = picture(case, files, by_merging=bool(args.random))
+        assert image.std() > 0.03 or args.random, case["name"]
+        if args.random and not steady(case, files, image):
+            print(f"  {case['name']}: left out, its picture hangs on the last bit of the prompt's embedding")
+            continue
+        kept.append(case)
         pipe.image_processor.numpy_to_pil(image)[0].save(folder / f"{case['name']}.png", optimize=True)
         numbers[case["name"]] = unet_output(pipe)
         print(f"  {case['name']}: {case['loras']}")
     save_file({k: v.contiguous() for k, v in numbers.items()}, folder / "unet_outputs.safetensors")
-    write_json(folder / "cases.json", cases)
+    write_json(folder / "cases.json", kept)
     size = sum(f.stat().st_size for f in folder.rglob("*"))
     print(f"{folder}: {size / 1e6:.2f} MB")
     assert args.random or size < 2e6

@@ -334,6 +334,19 @@ def images(folder: Path) -> None:
     (folder / "images.json").write_text(json.dumps(listed, indent=1) + "\n")
 
 
+def one_step(folder: Path) -> None:
+    """A picture in one step from timestep 800, as Hyper-SD's UNet for one step is run."""
+    from compare_with_diffusers import load_pipeline
+
+    pipe = load_pipeline(FIXTURES / "models" / "tiny-base")
+    pipe.scheduler = make("LCM", dict(pipe.scheduler.config), 0)
+    image = pipe(
+        prompt="a red circle on a blue field", timesteps=[800], guidance_scale=0.0, width=48, height=32,
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]
+    image.save(folder / "one-step-from-800.png", optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--random", type=int, metavar="COUNT")
@@ -344,6 +357,7 @@ def main() -> None:
     if not args.random:
         brownian(args.out)
         images(args.out)
+        one_step(args.out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -265,6 +265,10 @@ def derived(folder: Path) -> None:
         pipe.save_pretrained(folder / f"{name}-f16")
 
 
+def write_rows(path: Path, rows) -> None:
+    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
 def main() -> None:
     if len(sys.argv) == 3 and sys.argv[1] == "--derived":
         return derived(Path(sys.argv[2]))
@@ -279,7 +283,13 @@ def main() -> None:
     pipe = load(model)
     rows = pipeline_table(pipe)
     check_with_diffusers(model, pipe, convert(rows, states(pipe)))
-    (folder / "tiny-base.json").write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    write_rows(folder / "tiny-base.json", rows)
+    for name in ("tiny-refiner", "tiny-inpaint"):
+        own = FIXTURES / "pipelines/models" / name
+        pipe = DiffusionPipeline.from_pretrained(own, dtype=torch.float32, add_watermarker=False)
+        rows = pipeline_table(pipe)
+        check_with_diffusers(own, pipe, convert(rows, states(pipe)))
+        write_rows(folder / f"{name}.json", rows)
     for kind in ("base", "refiner", "inpaint"):
         (folder / f"stock-{kind}.txt").write_text("\n".join(stock(kind)) + "\n")
     print(sum(f.stat().st_size for f in folder.rglob("*")) / 1e6, "MB")

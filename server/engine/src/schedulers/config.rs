@@ -138,6 +138,8 @@ pub struct ConsistencySettings {
     pub original_inference_steps: usize,
     /// What timesteps are multiplied by in LCM's boundary condition.
     pub timestep_scaling: f64,
+    /// Where a generation of one step starts; the noisiest timestep where none is given.
+    pub single_step_from: Option<usize>,
 }
 
 /// How much noise DDPM adds.

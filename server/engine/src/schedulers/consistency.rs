@@ -60,12 +60,17 @@ impl Consistency {
         let stride = config.num_train_timesteps / original_steps;
         // From the noisiest on: as many as asked for, evenly spread.
         let spread = original_steps as f64 / num_inference_steps as f64;
-        let timesteps: Vec<usize> = (0..num_inference_steps)
-            .map(|i| {
-                let place = (i as f64 * spread).floor() as usize;
-                (original_steps - place) * stride - 1
-            })
-            .collect();
+        let timesteps: Vec<usize> = match settings.single_step_from {
+            Some(only) if num_inference_steps == 1 => {
+                vec![only.min(config.num_train_timesteps - 1)]
+            }
+            _ => (0..num_inference_steps)
+                .map(|i| {
+                    let place = (i as f64 * spread).floor() as usize;
+                    (original_steps - place) * stride - 1
+                })
+                .collect(),
+        };
         let cumprod = alphas_cumprod(config);
         let count = timesteps.len();
         let jumps = timesteps

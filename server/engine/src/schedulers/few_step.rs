@@ -17,6 +17,8 @@ pub struct Defaults {
     pub timestep_spacing: Option<TimestepSpacing>,
     /// What the UNet predicts, in place of what the folder's scheduler says.
     pub prediction_type: Option<PredictionType>,
+    /// The timestep that a single step starts from, where it is not the noisiest.
+    pub single_step_from: Option<usize>,
     /// Width and height in pixels, where they are not those of the UNet's config.
     pub side: Option<u32>,
     /// A sentence for people that says what was recognised; empty for ordinary models.
@@ -32,6 +34,7 @@ impl Default for Defaults {
             scheduler: None,
             timestep_spacing: None,
             prediction_type: None,
+            single_step_from: None,
             side: None,
             why: String::new(),
         }
@@ -115,7 +118,11 @@ pub fn few_step_defaults(name: &str) -> Option<Defaults> {
         return Some(if steps == 1 && is_lora {
             found(1, 0.0, "TCD", "Hyper-SD")
         } else if steps == 1 {
-            found(1, 0.0, "LCM", "Hyper-SD")
+            Defaults {
+                // As its model card asks for: it was distilled for this one.
+                single_step_from: Some(800),
+                ..found(1, 0.0, "LCM", "Hyper-SD")
+            }
         } else {
             // "CFG" in the name: trained to keep guidance, 5 to 8.
             let (guidance, why) = if joined.contains("cfg") {

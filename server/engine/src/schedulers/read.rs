@@ -112,6 +112,7 @@ impl SchedulerConfig {
             consistency: ConsistencySettings {
                 original_inference_steps: config.size("original_inference_steps", 50)?,
                 timestep_scaling: config.number("timestep_scaling", 10.0)?,
+                single_step_from: None,
             },
             variance: keys.variance()?,
             skip_prk_steps: config.flag("skip_prk_steps", false)?,

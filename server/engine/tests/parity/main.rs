@@ -6,6 +6,7 @@
 //! and rounding moves none by a tenth of it. Run with `--nocapture` to see the worst deviation of
 //! every case.
 
+mod decoding;
 mod fixtures;
 mod gguf;
 mod hostile;

@@ -57,7 +57,12 @@ fn cases() -> Vec<Value> {
         .clone()
 }
 
-fn request(case: &Value) -> GenerateRequest {
+pub fn case_named(name: &str) -> Value {
+    let found = cases().into_iter().find(|case| case["name"] == name);
+    found.unwrap_or_else(|| panic!("{name} was not recorded"))
+}
+
+pub fn request(case: &Value) -> GenerateRequest {
     let float = |key: &str| case[key].as_f64().expect("a number");
     let whole = |key: &str| case[key].as_u64().expect("a whole number");
     let mask = case["mask"].as_str().map(|name| Mask {
@@ -265,10 +270,7 @@ fn the_encoder_gives_diffusers_moments() {
 /// A refiner with the base's own VAE decodes with that; with another, with its own.
 #[test]
 fn a_refiners_vae_is_its_own_unless_it_is_the_same() {
-    let case = cases()
-        .into_iter()
-        .find(|case| case["name"] == "ensemble-0.8")
-        .expect("recorded");
+    let case = case_named("ensemble-0.8");
     let run = |refiner: &Path| {
         open(&folder("tiny-base"), Some(refiner))
             .generate(&request(&case), &mut |_| Control::Continue)

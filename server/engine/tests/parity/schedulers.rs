@@ -308,3 +308,35 @@ fn few_step_models_run_as_they_were_distilled() {
         );
     }
 }
+
+/// Hyper-SD's UNet for one step starts below the noisiest timestep. With more steps than one, and
+/// under other names, nothing is special.
+#[test]
+fn a_single_step_starts_where_it_was_distilled_to() {
+    let parent = tempfile::TempDir::new().expect("a folder");
+    let run = |name: &str| {
+        let original = Copy::of("tiny-base");
+        let folder = parent.path().join(name);
+        std::fs::rename(original.path(), &folder).expect("renamed");
+        let pipeline = load(&folder);
+        let request = GenerateRequest {
+            prompt: "a red circle on a blue field".into(),
+            width: 48,
+            height: 32,
+            seed: 5,
+            ..GenerateRequest::for_model(pipeline.description())
+        };
+        assert_eq!(request.num_inference_steps, 1);
+        let made = pipeline.generate(&request, &mut |_| Control::Continue);
+        made.unwrap_or_else(|e| panic!("{e}")).image
+    };
+    let made = run("Hyper-SDXL-1step-Unet");
+    let want = image::open(fixture("schedulers").join("one-step-from-800.png"));
+    let want = want.expect("a recorded picture").to_rgb8();
+    let (mean, max) = difference(&made, &want);
+    println!("mean {mean:.4}, max {max}");
+    assert!(mean <= MEAN && max <= MAX, "mean {mean}, max {max}");
+    // From the noisiest it would be another picture.
+    let other = run("some-lcm-1step");
+    assert!(difference(&other, &want).0 > 1.0);
+}

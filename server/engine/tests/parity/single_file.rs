@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::fixtures::{copy_folder, fixture, json, load, model};
 use crate::images::{generate, request};
+use crate::pipelines;
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -27,8 +28,13 @@ fn save(tensors: &Tensors, path: &Path) {
     candle_core::safetensors::save(tensors, path).expect("saved");
 }
 
-/// tiny-base as a single file's tensors, by the recorded mapping.
+/// tiny-base as a single file's tensors.
 fn converted() -> Tensors {
+    converted_of(&model("tiny-base"))
+}
+
+/// A folder's weights as a single file's tensors, by the mapping recorded for its name.
+fn converted_of(model: &Path) -> Tensors {
     let mut parts: HashMap<&str, Tensors> = HashMap::new();
     for (part, file) in [
         ("unet", "diffusion_pytorch_model"),
@@ -36,12 +42,14 @@ fn converted() -> Tensors {
         ("text_encoder", "model"),
         ("text_encoder_2", "model"),
     ] {
-        let path = model("tiny-base")
-            .join(part)
-            .join(format!("{file}.safetensors"));
-        parts.insert(part, open(&path));
+        let path = model.join(part).join(format!("{file}.safetensors"));
+        // Refiners have the second encoder only.
+        if path.exists() {
+            parts.insert(part, open(&path));
+        }
     }
-    let rows = json("single_file/tiny-base.json");
+    let name = model.file_name().expect("a name").to_string_lossy();
+    let rows = json(&format!("single_file/{name}.json"));
     let mut tensors = Tensors::new();
     let mut fused: BTreeMap<String, BTreeMap<usize, Tensor>> = BTreeMap::new();
     for row in rows.as_array().expect("rows") {
@@ -77,8 +85,16 @@ fn converted() -> Tensors {
 
 /// tiny-base's configs and tokenizers, without weights.
 fn configs(folder: &Path) {
-    copy_folder(&model("tiny-base"), folder);
+    configs_of(&model("tiny-base"), folder);
+}
+
+/// A model's configs and tokenizers, without weights.
+fn configs_of(model: &Path, folder: &Path) {
+    copy_folder(model, folder);
     for part in ["unet", "vae", "text_encoder", "text_encoder_2"] {
+        if !folder.join(part).exists() {
+            continue;
+        }
         for entry in fs::read_dir(folder.join(part)).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.extension().is_some_and(|end| end == "safetensors") {
@@ -146,6 +162,24 @@ fn the_picture_is_the_folders() {
     fs::copy(&path, &beside).expect("copied");
     let of_file = load(&beside);
     assert_eq!(generate(&of_file, &request(&case(), &of_file)), want);
+}
+
+/// The same for a refiner and for an inpainting model of nine channels.
+#[test]
+fn refiners_and_inpainting_models_come_in_one_file_too() {
+    for (name, case) in [("tiny-refiner", "img-refiner"), ("tiny-inpaint", "nine")] {
+        let own = fixture("pipelines/models").join(name);
+        let folder = TempDir::new().expect("a folder");
+        configs_of(&own, &folder.path().join("model"));
+        let path = folder.path().join("model.safetensors");
+        save(&converted_of(&own), &path);
+        let wanted = pipelines::request(&pipelines::case_named(case));
+        let want = generate(&load(&own), &wanted);
+        assert_eq!(generate(&load(&path), &wanted), want, "{name}");
+        let kind = inspect(&path).expect("described").kind;
+        let word = name.trim_start_matches("tiny-");
+        assert!(kind.contains(word), "{name}: {kind}");
+    }
 }
 
 /// Files whose configs are read off their shapes give their folders' pictures: those that
