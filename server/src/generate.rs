@@ -109,6 +109,7 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
         refiner: args.refiner.clone(),
         vae: args.vae.clone(),
         unet: args.unet.clone(),
+        ..LoadOptions::default()
     };
     let pipeline = Pipeline::load(&model.folder, &options, &mut |event| bar.loading(event))
         .inspect_err(|_| bar.clear())

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fault::DeviceFault;
 use crate::pipeline::Phase;
 
 /// What can go wrong between a request and its image.
@@ -38,7 +39,7 @@ pub enum EngineError {
     },
     /// The device failed, or the work does not fit it.
     #[error("the device failed: {0}")]
-    Device(String),
+    Device(DeviceFault),
 }
 
 impl EngineError {
@@ -59,8 +60,6 @@ impl EngineError {
 
 impl From<candle_core::Error> for EngineError {
     fn from(error: candle_core::Error) -> Self {
-        // candle appends a backtrace on further lines when one was captured.
-        let text = error.to_string();
-        Self::Device(text.lines().next().unwrap_or_default().to_string())
+        Self::Device(error.into())
     }
 }

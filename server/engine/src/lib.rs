@@ -22,6 +22,8 @@
 
 // The guided tour. A request is checked, ...
 mod error;
+#[allow(dead_code, reason = "in use with the generic path, the next step")]
+mod fault;
 mod request;
 // ... the model folder read and its weights accounted for, ...
 pub mod config;
@@ -45,20 +47,27 @@ pub mod vae;
 pub mod pipeline;
 // What it is computed with, and whether that computes rightly on this machine.
 pub mod cpu;
+#[allow(dead_code, reason = "in use with the generic path, the next step")]
+mod device;
 pub mod memory;
 pub mod nn;
 pub mod probe;
+// A GPU that fails on command, for tests.
+#[allow(dead_code, reason = "in use with the generic path, the next step")]
+pub mod faults;
 // What it is measured with.
 mod synthetic;
 mod workload;
 
+pub use device::{ComputeDtype, CudaBuild, DeviceId, Residence, cuda_build};
 pub use error::EngineError;
+pub use fault::{DeviceFault, FaultKind};
 pub use lora::{LoraDescription, inspect_lora};
 pub use model::{ModelDescription, ModelKind, inspect};
 pub use pipeline::{
     Control, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, Timings,
 };
-pub use probe::{ComputeDtype, OpCheck, check_device_ops};
+pub use probe::{Measurement, OpCheck, check_device_ops, measure_device};
 pub use request::{GenerateRequest, InputImage, LoraChoice, Mask, PromptSyntax, Refine, VaeTiling};
 pub use schedulers::{Defaults, few_step_defaults};
 pub use synthetic::{SyntheticModel, write_model};

@@ -6,20 +6,12 @@
 
 use std::time::Instant;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::cpu::{self, ConvGeometry, Pointwise};
 use crate::rng::TorchGenerator;
 use crate::weights::StoredMatrix;
-
-/// A number format to compute in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ComputeDtype {
-    /// 32-bit floating point.
-    #[default]
-    F32,
-}
+use crate::{ComputeDtype, DeviceFault, DeviceId, FaultKind};
 
 /// How one kind of operation fared.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +26,10 @@ pub struct OpCheck {
     pub ok: bool,
     /// How long it took on the device.
     pub seconds: f64,
-    /// Why it did not run.
+    /// Why it did not run, in the driver's words.
     pub error: Option<String>,
+    /// What kind of failure that was.
+    pub fault: Option<FaultKind>,
 }
 
 /// An operation's result on the device, and what it should be.
@@ -45,7 +39,7 @@ struct Outcome {
     seconds: f64,
 }
 
-type Check = fn(&mut Inputs) -> Result<Outcome>;
+type Check = fn(&mut Inputs) -> candle_core::Result<Outcome>;
 
 const CHECKS: &[(&str, f64, Check)] = &[
     ("cast f16", 0.0, cast_f16),
@@ -67,9 +61,48 @@ const CHECKS: &[(&str, f64, Check)] = &[
     ("channels last", 0.0, channels_last),
 ];
 
-/// Runs every kind of operation that SDXL uses on the CPU.
-pub fn check_device_ops(dtype: ComputeDtype) -> Vec<OpCheck> {
-    let ComputeDtype::F32 = dtype;
+/// What a device does per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measurement {
+    /// Products and sums of a matrix product as SDXL has them, in 10⁹ per second.
+    pub matmul_gflops: f64,
+    /// Bytes read and written by a copy, in 10⁹ per second.
+    pub memory_gbs: f64,
+    /// One step of a small UNet with all parts of SDXL's, in seconds.
+    pub unet_step_s: f64,
+}
+
+/// Measures a device in a number format.
+///
+/// # Errors
+/// [`DeviceFault`] if it cannot be opened or fails.
+pub fn measure_device(device: DeviceId, dtype: ComputeDtype) -> Result<Measurement, DeviceFault> {
+    Err(not_yet(device, dtype))
+}
+
+fn not_yet(device: DeviceId, dtype: ComputeDtype) -> DeviceFault {
+    DeviceFault {
+        kind: FaultKind::Other,
+        during: format!("opening {device}"),
+        words: format!("computing on {device} in {dtype} is not built in yet"),
+    }
+}
+
+/// Runs every kind of operation that SDXL uses on a device, in a number format. A device that
+/// cannot be opened fails the only check, "open".
+pub fn check_device_ops(device: DeviceId, dtype: ComputeDtype) -> Vec<OpCheck> {
+    if (device, dtype) != (DeviceId::Cpu, ComputeDtype::F32) {
+        let fault = not_yet(device, dtype);
+        return vec![OpCheck {
+            name: "open",
+            max_error: f64::INFINITY,
+            tolerance: 0.0,
+            ok: false,
+            seconds: 0.0,
+            error: Some(fault.words),
+            fault: Some(fault.kind),
+        }];
+    }
     CHECKS
         .iter()
         .map(|&(name, tolerance, check)| {
@@ -82,6 +115,7 @@ pub fn check_device_ops(dtype: ComputeDtype) -> Vec<OpCheck> {
                     ok: max_error <= tolerance,
                     seconds,
                     error: None,
+                    fault: None,
                 },
                 Err(error) => OpCheck {
                     name,
@@ -97,13 +131,14 @@ pub fn check_device_ops(dtype: ComputeDtype) -> Vec<OpCheck> {
                             .unwrap_or_default()
                             .to_string(),
                     ),
+                    fault: Some(FaultKind::Other),
                 },
             }
         })
         .collect()
 }
 
-fn worst(outcome: &Outcome) -> Result<f64> {
+fn worst(outcome: &Outcome) -> candle_core::Result<f64> {
     let got = outcome.got.flatten_all()?.to_vec1::<f32>()?;
     if got.len() != outcome.want.len() {
         candle_core::bail!("{} values came back, not {}", got.len(), outcome.want.len());
@@ -129,7 +164,7 @@ struct Values {
 }
 
 impl Inputs {
-    fn draw(&mut self, shape: &[usize]) -> Result<Values> {
+    fn draw(&mut self, shape: &[usize]) -> candle_core::Result<Values> {
         let list = self.0.randn(shape.iter().product());
         Ok(Values {
             tensor: Tensor::from_slice(&list, shape, &Device::Cpu)?,
@@ -138,7 +173,10 @@ impl Inputs {
     }
 }
 
-fn timed(want: Vec<f64>, run: impl FnOnce() -> Result<Tensor>) -> Result<Outcome> {
+fn timed(
+    want: Vec<f64>,
+    run: impl FnOnce() -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Outcome> {
     let started = Instant::now();
     let got = run()?;
     Ok(Outcome {
@@ -148,7 +186,7 @@ fn timed(want: Vec<f64>, run: impl FnOnce() -> Result<Tensor>) -> Result<Outcome
     })
 }
 
-fn cast(inputs: &mut Inputs, dtype: DType, narrow: fn(f64) -> f64) -> Result<Outcome> {
+fn cast(inputs: &mut Inputs, dtype: DType, narrow: fn(f64) -> f64) -> candle_core::Result<Outcome> {
     let x = inputs.draw(&[1003])?;
     let narrowed = x.tensor.to_dtype(dtype)?;
     timed(x.list.into_iter().map(narrow).collect(), || {
@@ -156,19 +194,19 @@ fn cast(inputs: &mut Inputs, dtype: DType, narrow: fn(f64) -> f64) -> Result<Out
     })
 }
 
-fn cast_f16(inputs: &mut Inputs) -> Result<Outcome> {
+fn cast_f16(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     cast(inputs, DType::F16, |x| {
         half::f16::from_f32(x as f32).to_f64()
     })
 }
 
-fn cast_bf16(inputs: &mut Inputs) -> Result<Outcome> {
+fn cast_bf16(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     cast(inputs, DType::BF16, |x| {
         half::bf16::from_f32(x as f32).to_f64()
     })
 }
 
-fn affine(inputs: &mut Inputs) -> Result<Outcome> {
+fn affine(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     let x = inputs.draw(&[1003])?;
     timed(x.list.iter().map(|x| x * 0.5 + 0.25).collect(), || {
         x.tensor.affine(0.5, 0.25)
@@ -187,26 +225,26 @@ fn activation(
     inputs: &mut Inputs,
     function: Pointwise,
     reference: fn(f64) -> f64,
-) -> Result<Outcome> {
+) -> candle_core::Result<Outcome> {
     let x = inputs.draw(&[7, 143])?;
     timed(x.list.into_iter().map(reference).collect(), || {
         cpu::pointwise(&x.tensor, function)
     })
 }
 
-fn silu(inputs: &mut Inputs) -> Result<Outcome> {
+fn silu(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     activation(inputs, Pointwise::Silu, |x| x * sigmoid(x))
 }
 
-fn gelu(inputs: &mut Inputs) -> Result<Outcome> {
+fn gelu(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     activation(inputs, Pointwise::Gelu, exact_gelu)
 }
 
-fn quick_gelu(inputs: &mut Inputs) -> Result<Outcome> {
+fn quick_gelu(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     activation(inputs, Pointwise::QuickGelu, |x| x * sigmoid(1.702 * x))
 }
 
-fn geglu(inputs: &mut Inputs) -> Result<Outcome> {
+fn geglu(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     const HALF: usize = 37;
     let x = inputs.draw(&[5, 2 * HALF])?;
     let want = x
@@ -217,7 +255,7 @@ fn geglu(inputs: &mut Inputs) -> Result<Outcome> {
     timed(want, || cpu::geglu(&x.tensor))
 }
 
-fn linear(inputs: &mut Inputs) -> Result<Outcome> {
+fn linear(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     let (rows, n, m) = (77, 65, 130);
     let x = inputs.draw(&[rows, n])?;
     let (w, b) = (inputs.draw(&[m, n])?, inputs.draw(&[m])?);
@@ -234,7 +272,11 @@ fn linear(inputs: &mut Inputs) -> Result<Outcome> {
     timed(want, || cpu::linear(&x.tensor, &weight, Some(&b.tensor)))
 }
 
-fn convolution(inputs: &mut Inputs, kernel: usize, geometry: ConvGeometry) -> Result<Outcome> {
+fn convolution(
+    inputs: &mut Inputs,
+    kernel: usize,
+    geometry: ConvGeometry,
+) -> candle_core::Result<Outcome> {
     let (batch, channels, height, width, outputs) = (2, 5, 13, 11, 9);
     let x = inputs.draw(&[batch, channels, height, width])?;
     let w = inputs.draw(&[outputs, channels, kernel, kernel])?;
@@ -278,15 +320,15 @@ fn convolution(inputs: &mut Inputs, kernel: usize, geometry: ConvGeometry) -> Re
     })
 }
 
-fn conv_3x3(inputs: &mut Inputs) -> Result<Outcome> {
+fn conv_3x3(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     convolution(inputs, 3, ConvGeometry::same(3))
 }
 
-fn conv_1x1(inputs: &mut Inputs) -> Result<Outcome> {
+fn conv_1x1(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     convolution(inputs, 1, ConvGeometry::same(1))
 }
 
-fn conv_strided(inputs: &mut Inputs) -> Result<Outcome> {
+fn conv_strided(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     let geometry = ConvGeometry {
         stride: 2,
         pad_before: 1,
@@ -304,7 +346,7 @@ fn normalised(values: &[f64], eps: f64) -> impl Iterator<Item = f64> + '_ {
         .map(move |x| (x - mean) / (variance + eps).sqrt())
 }
 
-fn group_norm(inputs: &mut Inputs) -> Result<Outcome> {
+fn group_norm(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     let (batch, channels, side, groups) = (2, 12, 7, 4);
     let area = side * side;
     let x = inputs.draw(&[batch, channels, side, side])?;
@@ -324,7 +366,7 @@ fn group_norm(inputs: &mut Inputs) -> Result<Outcome> {
     })
 }
 
-fn layer_norm(inputs: &mut Inputs) -> Result<Outcome> {
+fn layer_norm(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     const SIZE: usize = 83;
     let x = inputs.draw(&[3, 5, SIZE])?;
     let (w, b) = (inputs.draw(&[SIZE])?, inputs.draw(&[SIZE])?);
@@ -340,7 +382,12 @@ fn layer_norm(inputs: &mut Inputs) -> Result<Outcome> {
     })
 }
 
-fn attend(inputs: &mut Inputs, queries: usize, keys: usize, causal: bool) -> Result<Outcome> {
+fn attend(
+    inputs: &mut Inputs,
+    queries: usize,
+    keys: usize,
+    causal: bool,
+) -> candle_core::Result<Outcome> {
     let (batch, heads, dim) = (2, 3, 20);
     let width = heads * dim;
     let q = inputs.draw(&[batch, queries, width])?;
@@ -378,15 +425,15 @@ fn attend(inputs: &mut Inputs, queries: usize, keys: usize, causal: bool) -> Res
     })
 }
 
-fn attention(inputs: &mut Inputs) -> Result<Outcome> {
+fn attention(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     attend(inputs, 147, 77, false)
 }
 
-fn attention_causal(inputs: &mut Inputs) -> Result<Outcome> {
+fn attention_causal(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     attend(inputs, 77, 77, true)
 }
 
-fn upsample(inputs: &mut Inputs) -> Result<Outcome> {
+fn upsample(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     let (planes, height, width) = (6, 5, 7);
     let (out_height, out_width) = (9, 14);
     let x = inputs.draw(&[2, 3, height, width])?;
@@ -405,7 +452,7 @@ fn upsample(inputs: &mut Inputs) -> Result<Outcome> {
     })
 }
 
-fn channels_last(inputs: &mut Inputs) -> Result<Outcome> {
+fn channels_last(inputs: &mut Inputs) -> candle_core::Result<Outcome> {
     let (batch, channels, area) = (2, 19, 35);
     let x = inputs.draw(&[batch, channels, 5, 7])?;
     let want = (0..batch * area * channels)
@@ -424,7 +471,7 @@ mod tests {
 
     #[test]
     fn this_cpu_computes_rightly() {
-        for check in check_device_ops(ComputeDtype::F32) {
+        for check in check_device_ops(DeviceId::Cpu, ComputeDtype::F32) {
             assert!(check.ok, "{check:?}");
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use atelier_app::admin::CheckReport;
-use atelier_engine::{ComputeDtype, check_device_ops};
+use atelier_engine::{ComputeDtype, DeviceId, check_device_ops};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Ended};
@@ -185,7 +185,7 @@ pub fn run_apart(program: &Path, limit: Duration) -> Result<Findings, ProbeFailu
 
 /// Every operation that SDXL uses, computed on the processor and compared.
 fn cpu_checks() -> Vec<CheckReport> {
-    check_device_ops(ComputeDtype::F32)
+    check_device_ops(DeviceId::Cpu, ComputeDtype::F32)
         .into_iter()
         .map(|check| CheckReport {
             name: check.name.to_owned(),

@@ -5,6 +5,7 @@ mod adapter;
 mod conv;
 mod linear;
 mod norm;
+mod ops;
 
 pub use activation::Activation;
 pub use adapter::{
@@ -14,3 +15,4 @@ pub use adapter::{
 pub use conv::Conv2d;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
+pub use ops::OP_NAMES;

@@ -31,7 +31,10 @@ use crate::text_encoder::TextEncoder;
 use crate::unet::Unet;
 use crate::vae::{VaeDecoder, VaeEncoder};
 use crate::weights::{load_adaptable, load_component};
-use crate::{EngineError, GenerateRequest, ModelDescription, cpu};
+use crate::{
+    ComputeDtype, DeviceFault, DeviceId, EngineError, FaultKind, GenerateRequest, ModelDescription,
+    Residence, cpu,
+};
 use refiner::Refiner;
 
 /// How a model is loaded.
@@ -46,6 +49,18 @@ pub struct LoadOptions {
     pub vae: Option<PathBuf>,
     /// A UNet in place of the model's own: a folder or a single file.
     pub unet: Option<PathBuf>,
+    /// What computes.
+    pub device: DeviceId,
+    /// What computes the refiner, where that is another device.
+    pub refiner_device: Option<DeviceId>,
+    /// The number format that is computed in. A VAE that overflows in f16 (`force_upcast` in its
+    /// config) is computed in f32 then.
+    pub dtype: ComputeDtype,
+    /// The number format that weights are kept in on the device, where that is another: f16 or bf16
+    /// take half the memory of f32.
+    pub storage_dtype: Option<ComputeDtype>,
+    /// How much of the model is on the device at a time.
+    pub residence: Residence,
 }
 
 /// Reported while a model is loaded.
@@ -189,6 +204,13 @@ impl Pipeline {
         on_event: &mut dyn FnMut(LoadEvent<'_>),
     ) -> Result<Self, EngineError> {
         cpu::set_threads(options.threads);
+        if (options.device, options.dtype) != (DeviceId::Cpu, ComputeDtype::F32) {
+            return Err(EngineError::Device(DeviceFault {
+                kind: FaultKind::Other,
+                during: format!("opening {}", options.device),
+                words: format!("computing in {} is not built in yet", options.dtype),
+            }));
+        }
         let replacements = Replacements {
             unet: options.unet.as_deref(),
             vae: options.vae.as_deref(),
