@@ -11,7 +11,7 @@ use atelier_app::admin::{
 };
 use atelier_app::backend::{Admin, Answer, Models};
 use atelier_app::error::AppError;
-use atelier_app::studio::{JobId, JobState};
+use atelier_app::studio::JobId;
 use std::sync::Arc;
 
 /// The port's admin part: users by the accounts, devices and the queue by their own rooms.
@@ -140,15 +140,10 @@ impl Models for AdminService {
             ModelAct::MakeDefault => self.models.set_default(name).await,
             ModelAct::Remove => {
                 // Whoever waits for an image from it would wait in vain.
-                let jobs = self.jobs.admin_queue().await?;
-                let waiting = |state| matches!(state, JobState::Queued | JobState::Running);
-                if jobs
-                    .iter()
-                    .any(|job| job.model == name && waiting(job.state))
-                {
+                if self.jobs.needs_model(name).await? {
                     return Err(AppError::Unavailable {
                         message: format!(
-                            "Images of {name} are being made or wait in the queue; remove it when they are done."
+                            "Images with {name} are being made or wait in the queue; remove it when they are done."
                         ),
                     });
                 }

@@ -202,6 +202,18 @@ impl JobService {
         Ok(rows)
     }
 
+    /// Whether a waiting or running job of anybody's needs this model.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn needs_model(&self, name: &str) -> Answer<bool> {
+        Ok(self
+            .queue
+            .needs_model(name)
+            .await
+            .map_err(ServerError::from)?)
+    }
+
     /// Stops anybody's job. For administrators.
     ///
     /// # Errors

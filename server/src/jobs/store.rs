@@ -108,6 +108,18 @@ impl Queue {
         rows.iter().map(read_row).collect()
     }
 
+    /// Whether an open job of anybody's names this model, as its base, its refiner or its VAE.
+    pub async fn needs_model(&self, name: &str) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar(
+            "select exists (
+                 select 1 from job where state in ('queued', 'running')
+                 and ?1 in (settings ->> '$.model', settings ->> '$.refiner', settings ->> '$.vae'))",
+        )
+        .bind(name)
+        .fetch_one(self.db.read())
+        .await
+    }
+
     /// Open jobs of everybody: (queued, running).
     pub async fn depth(&self) -> Result<(u32, u32), sqlx::Error> {
         sqlx::query_as(

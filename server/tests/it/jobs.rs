@@ -1,7 +1,7 @@
 //! The queue's rules, one step at a time.
 
 use super::bench::{Bench, LEASE, NO_LEASE, ROOMY, a_moment, image, settings};
-use atelier_app::studio::JobState;
+use atelier_app::studio::{JobState, Settings};
 use atelier_server::jobs::queue::{Dead, Enqueued, Limits, Pulse};
 
 #[tokio::test]
@@ -303,4 +303,39 @@ async fn lists_show_open_jobs_and_what_failed_lately() {
     let overview = bench.queue.overview().await.unwrap();
     let overview: Vec<_> = overview.into_iter().map(|row| row.id).collect();
     assert_eq!(overview, [running, queued, theirs, done, failed]);
+}
+
+/// A model is in use while an open job names it, whatever for.
+#[tokio::test]
+async fn open_jobs_say_which_models_they_need() {
+    let bench = Bench::new().await;
+    let ann = bench.user("ann").await;
+    let with = Settings {
+        model: "base".into(),
+        refiner: Some("finish".into()),
+        vae: Some("decoder".into()),
+        ..settings()
+    };
+    bench
+        .queue
+        .enqueue(ann, &with, 1.0, None, ROOMY)
+        .await
+        .unwrap();
+    for (name, needed) in [
+        ("base", true),
+        ("finish", true),
+        ("decoder", true),
+        ("bas", false),
+        ("other", false),
+    ] {
+        assert_eq!(
+            bench.queue.needs_model(name).await.unwrap(),
+            needed,
+            "{name}"
+        );
+    }
+    let claim = bench.claim("w", LEASE).await;
+    assert!(bench.queue.needs_model("finish").await.unwrap());
+    bench.queue.finish(&claim, &image(), 1.0).await.unwrap();
+    assert!(!bench.queue.needs_model("finish").await.unwrap());
 }
