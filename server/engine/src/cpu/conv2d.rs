@@ -4,6 +4,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::gemm::{Bias, Operand, Patches, multiply};
+use super::winograd::{self, Convolution};
 use super::{profile, values};
 use crate::weights::StoredMatrix;
 
@@ -120,6 +121,26 @@ impl Patches for Plane<'_> {
     }
 }
 
+impl Conv2d<'_> {
+    /// Convolves one image as a product.
+    fn direct(&self, plane: &Plane<'_>, bias: &[f32], out: &mut [f32]) {
+        let pixels = plane.pixels;
+        let pointwise = self.kernel == 1 && self.geometry == ConvGeometry::same(1);
+        let patches = if pointwise {
+            Operand::Columns {
+                values: plane.values,
+                count: pixels,
+                depth: plane.channels,
+                stride: pixels,
+            }
+        } else {
+            Operand::Patches(plane)
+        };
+        let weights = Operand::Stored(self.weight);
+        multiply(out, pixels, &weights, &patches, Bias::Rows(bias), true);
+    }
+}
+
 impl CustomOp2 for Conv2d<'_> {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -154,42 +175,49 @@ impl CustomOp2 for Conv2d<'_> {
         };
         let pixels = out_height * out_width;
         let mut out = vec![0.0; batch * outputs * pixels];
-        let weights = Operand::Stored(self.weight);
-        let pointwise = kernel == 1 && self.geometry == ConvGeometry::same(1);
-        let images = input.chunks_exact((channels * height * width).max(1));
-        let convolve = |image: &[f32], out: &mut [f32]| {
-            let plane = Plane {
-                values: image,
+        let shape = || format!("{batch}×{channels} → {outputs}, {out_height}×{out_width}");
+        let flops = 2.0 * (batch * outputs) as f64 * (taps * pixels) as f64;
+        if kernel == 3
+            && self.geometry.stride == 1
+            && winograd::pays(channels, outputs, out_height, out_width)
+        {
+            let convolution = Convolution {
+                input,
+                batch,
                 channels,
                 height,
                 width,
-                kernel,
+                weight: self.weight,
+                bias,
+                pad_before: self.geometry.pad_before,
+                out_height,
                 out_width,
-                pixels,
-                geometry: self.geometry,
             };
-            let patches = if pointwise {
-                Operand::Columns {
-                    values: image,
-                    count: pixels,
-                    depth: channels,
-                    stride: pixels,
+            profile::measured("conv2d 3×3 fast", shape, flops, || {
+                convolution.run(&mut out)
+            });
+        } else {
+            let name = if kernel == 1 { "conv2d 1×1" } else { "conv2d" };
+            let image = channels * height * width;
+            profile::measured(name, shape, flops, || {
+                for (image, out) in input
+                    .chunks_exact(image.max(1))
+                    .zip(out.chunks_exact_mut((outputs * pixels).max(1)))
+                {
+                    let plane = Plane {
+                        values: image,
+                        channels,
+                        height,
+                        width,
+                        kernel,
+                        out_width,
+                        pixels,
+                        geometry: self.geometry,
+                    };
+                    self.direct(&plane, bias, out);
                 }
-            } else {
-                Operand::Patches(&plane)
-            };
-            multiply(out, pixels, &weights, &patches, Bias::Rows(bias), true);
-        };
-        profile::measured(
-            if kernel == 1 { "conv2d 1×1" } else { "conv2d" },
-            || format!("{batch}×{channels} → {outputs}, {out_height}×{out_width}"),
-            2.0 * (batch * outputs) as f64 * (taps * pixels) as f64,
-            || {
-                for (image, out) in images.zip(out.chunks_exact_mut((outputs * pixels).max(1))) {
-                    convolve(image, out);
-                }
-            },
-        );
+            });
+        }
         Ok((
             CpuStorage::F32(out),
             Shape::from((batch, outputs, out_height, out_width)),

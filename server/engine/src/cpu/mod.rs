@@ -2,7 +2,8 @@
 //! the process' compute threads.
 //!
 //! All take and give contiguous f32 tensors; weights come as they are stored. This is the one place
-//! of the engine with unsafe arithmetic: the inner loops in [`gemm`], behind checks of their bounds.
+//! of the engine with unsafe arithmetic: the inner loops in [`gemm`] and [`winograd`], behind checks of
+//! their bounds.
 
 mod attention;
 mod conv2d;
@@ -11,9 +12,11 @@ mod layout;
 mod linear;
 mod math;
 mod norm;
+mod pages;
 mod pointwise;
 pub mod profile;
 mod vectorised;
+mod winograd;
 
 use candle_core::{CpuStorage, Layout, Result};
 

@@ -2,7 +2,7 @@
 //! that may be weights in any stored format or the unfolded input of a convolution. Nothing is
 //! widened or unfolded as a whole.
 
-mod kernel;
+pub(super) mod kernel;
 mod pack;
 
 use std::cell::RefCell;
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::pages::Pages;
 use kernel::{Kernel, MAX_COLUMNS, MAX_ROWS, Start, VECTORS, kernel};
 pub use pack::{Operand, Patches};
 
@@ -42,10 +43,18 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
+/// Room for what a thread multiplies at a time: kept, since memory that is touched for the first
+/// time costs more than what it is used for.
+#[derive(Default)]
+struct Panels {
+    left: Pages,
+    right: Pages,
+    /// Rows before they are turned around.
+    scratch: Vec<f32>,
+}
+
 thread_local! {
-    /// Panels of the left and right operand, and the rows of one before they are turned around:
-    /// kept, since memory that is touched for the first time costs more than what it is used for.
-    static PANELS: RefCell<[Vec<f32>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
+    static PANELS: RefCell<Panels> = RefCell::default();
 }
 
 /// `out[i, j] = bias + Σₖ a[i, k] b[j, k]`: rows of `out` are `stride` apart. With `parallel`, all
@@ -183,7 +192,7 @@ impl Task<'_> {
     /// Adds the products of depths `k..k + depth`; at `k = 0`, the result begins with the bias.
     fn panel(
         &self,
-        [left_panel, right_panel, scratch]: &mut [Vec<f32>; 3],
+        panels: &mut Panels,
         rows: (usize, usize),
         columns: (usize, usize),
         (k, depth): (usize, usize),
@@ -192,7 +201,12 @@ impl Task<'_> {
         // 1. Pack the right operand, one strip per tile.
         let strips = strips(kernel, columns);
         let packed: usize = strips.iter().map(|(_, _, width)| width * depth).sum();
-        grow(right_panel, packed);
+        let Panels {
+            left,
+            right,
+            scratch,
+        } = panels;
+        let right_panel = right.room(packed);
         let mut at = 0;
         for &(first, count, width) in &strips {
             let panel = &mut right_panel[at..at + width * depth];
@@ -203,15 +217,7 @@ impl Task<'_> {
         // 2. Blocks of rows of the left one, and with each of them all strips.
         for block in pieces(rows, ROWS) {
             let steps = (k, depth);
-            self.block(
-                block,
-                &strips,
-                right_panel,
-                k == 0,
-                steps,
-                left_panel,
-                scratch,
-            );
+            self.block(block, &strips, right_panel, k == 0, steps, left, scratch);
         }
     }
 
@@ -227,13 +233,13 @@ impl Task<'_> {
         right_panel: &[f32],
         begin: bool,
         (k, depth): (usize, usize),
-        left_panel: &mut Vec<f32>,
+        left_panel: &mut Pages,
         scratch: &mut Vec<f32>,
     ) {
         let kernel = self.kernel;
         let bars: Vec<(usize, usize)> = pieces(rows, kernel.rows).collect();
         let bar = kernel.rows * depth;
-        grow(left_panel, bars.len() * bar);
+        let left_panel = left_panel.room(bars.len() * bar);
         for (index, &span) in bars.iter().enumerate() {
             let panel = &mut left_panel[index * bar..][..bar];
             self.a
@@ -384,11 +390,11 @@ pub fn multiply_packed(out: &mut [f32], stride: usize, a: &Operand<'_>, b: &Pack
             stride,
         },
     };
-    PANELS.with_borrow_mut(|[left_panel, _, scratch]| {
+    PANELS.with_borrow_mut(|Panels { left, scratch, .. }| {
         let strips = strips(kernel, (0, columns));
         for block in pieces((0, rows), ROWS) {
             let steps = (0, depth);
-            task.block(block, &strips, &b.values, !add, steps, left_panel, scratch);
+            task.block(block, &strips, &b.values, !add, steps, left, scratch);
         }
     });
 }
@@ -443,13 +449,6 @@ fn pieces((first, count): (usize, usize), size: usize) -> impl Iterator<Item = (
     (0..count)
         .step_by(size.max(1))
         .map(move |at| (first + at, size.min(count - at)))
-}
-
-/// Makes room for `count` values.
-fn grow(values: &mut Vec<f32>, count: usize) {
-    if values.len() < count {
-        values.resize(count, 0.0);
-    }
 }
 
 #[cfg(test)]
