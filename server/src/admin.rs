@@ -41,6 +41,7 @@ impl AdminService {
     /// The devices as their room knows them, with what only the queue knows filled in.
     async fn with_worker(&self, mut report: DevicesReport) -> Answer<DevicesReport> {
         report.worker = self.jobs.worker_state();
+        report.workers = self.jobs.workers();
         report.step_times = self.jobs.step_times().await?;
         Ok(report)
     }
@@ -64,7 +65,6 @@ impl Admin for AdminService {
     async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
         only_admins(viewer)?;
         let report = self.devices.test_again().await?;
-        self.jobs.device_decision_changed();
         self.with_worker(report).await
     }
 
@@ -75,7 +75,6 @@ impl Admin for AdminService {
     ) -> Answer<DevicesReport> {
         only_admins(viewer)?;
         let report = self.devices.choose(choice).await?;
-        self.jobs.device_decision_changed();
         self.with_worker(report).await
     }
 

@@ -1,9 +1,13 @@
 //! Boot time: flags and environment. This is the only file that reads the environment, and it does
 //! so through clap alone, so `--help` lists everything there is to set.
 
+mod device_args; // options about devices, and those of `atelier probe`
 mod generate_args; // the options of `atelier generate`
+mod worker_args; // the options of `atelier worker`
 
+pub use device_args::{DeviceArgs, ProbeArgs, cuda_worker_beside};
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
+pub use worker_args::WorkerArgs;
 
 use crate::bench::BenchArgs;
 use crate::models::options::{HubArgs, ModelsArgs};
@@ -202,14 +206,9 @@ pub struct ServeConfig {
         value_name = "IP[/BITS]"
     )]
     pub trusted_proxies: Vec<Network>,
-    /// Device to compute on: auto, cpu or cuda:N.
-    #[arg(
-        long,
-        env = "ATELIER_DEVICE",
-        default_value = "auto",
-        value_name = "DEVICE"
-    )]
-    pub device: String,
+    /// Devices.
+    #[command(flatten)]
+    pub devices: DeviceArgs,
     /// How log lines look.
     #[arg(long, env = "ATELIER_LOG_FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
@@ -274,48 +273,6 @@ impl ServeConfig {
     pub fn is_https(&self) -> bool {
         self.public_url.as_ref().is_some_and(PublicUrl::is_https)
     }
-}
-
-/// Settings of `atelier worker`.
-#[derive(Args, Clone, Debug)]
-pub struct WorkerArgs {
-    /// Where everything is kept.
-    #[command(flatten)]
-    pub data_dir: DataDir,
-    /// Extra model folders.
-    #[command(flatten)]
-    pub models: ModelFolders,
-    /// Folders of LoRAs.
-    #[command(flatten)]
-    pub lora_dirs: LoraDirs,
-    /// Device to compute on: cpu or cuda:N.
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
-    pub device: String,
-    /// Name under which jobs are claimed; made up when absent.
-    #[arg(long, value_name = "NAME")]
-    pub owner: Option<String>,
-    /// How long it may be silent.
-    #[command(flatten)]
-    pub lease: Lease,
-    /// What is logged to standard error.
-    #[arg(
-        long,
-        env = "ATELIER_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    pub log: String,
-}
-
-/// Settings of `atelier probe`.
-#[derive(Args, Clone, Debug)]
-pub struct ProbeArgs {
-    /// Print the report as JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Decide as if this device had been asked for: auto, cpu or cuda:N [default: auto].
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<String>,
 }
 
 /// Settings of `atelier tokenize`.

@@ -97,7 +97,9 @@ pub enum Descent {
     TiledVae,
     /// Text encoders, UNet and VAE take turns in the device's memory.
     InTurn,
-    /// Another number format, e.g. `bf16`.
+    /// Weights are kept in a smaller number format, e.g. `f16`.
+    Storage(String),
+    /// Another number format to compute in, e.g. `bf16`.
     Precision(String),
     /// Away from this device: to another one, and to the CPU in the end.
     Leave,
@@ -219,7 +221,7 @@ pub struct UploadSummary {
 }
 
 /// The device in one line, for the badge every user sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceBadge {
     /// E.g. "CPU · 2 cores · f32".
     pub label: String,

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,14 @@ pub enum Ended {
         stdout: Vec<u8>,
         /// The last line it wrote to standard error.
         last_words: Option<String>,
+        /// All it wrote to standard error.
+        stderr: String,
     },
     /// It was still running after its time and was killed.
-    TimedOut,
+    TimedOut {
+        /// All it had written to standard error.
+        stderr: String,
+    },
     /// It could not be started.
     NotStarted(std::io::Error),
 }
@@ -50,45 +55,64 @@ pub fn run(command: &mut Command, limit: Duration) -> Ended {
                 // Collects the killed child. One stuck inside the kernel does not die, so the wait
                 // is left to a thread of its own.
                 thread::spawn(move || child.wait());
-                return Ended::TimedOut;
+                return Ended::TimedOut {
+                    stderr: stderr.map(|stderr| text(&stderr)).unwrap_or_default(),
+                };
             }
         }
     };
-    // A grandchild may hold the pipe open for longer than the child lived.
-    let rest = Duration::from_secs(1);
-    let take = |stream: Option<mpsc::Receiver<Vec<u8>>>| {
-        stream
-            .and_then(|stream| stream.recv_timeout(rest).ok())
-            .unwrap_or_default()
-    };
-    let stderr = take(stderr);
+    let stderr = stderr.map(|stderr| text(&stderr)).unwrap_or_default();
     Ended::Exited {
         status,
-        stdout: take(stdout),
-        last_words: String::from_utf8_lossy(&stderr)
-            .lines()
-            .rev()
-            .map(str::trim)
-            .find(|line| !line.is_empty())
-            .map(|line| line.chars().take(300).collect()),
+        stdout: stdout.map(|stdout| taken(&stdout)).unwrap_or_default(),
+        last_words: last_line(&stderr),
+        stderr,
     }
 }
 
-fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
+/// A stream that is read on a thread of its own.
+struct Stream {
+    kept: Arc<Mutex<Vec<u8>>>,
+    ended: mpsc::Receiver<()>,
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> Stream {
+    let (sender, ended) = mpsc::channel();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let shelf = kept.clone();
     thread::spawn(move || {
-        let mut kept = Vec::new();
         let mut buffer = [0; 8192];
         while let Ok(count) = stream.read(&mut buffer) {
             if count == 0 {
                 break;
             }
+            let mut kept = shelf.lock().unwrap_or_else(PoisonError::into_inner);
             let room = KEPT.saturating_sub(kept.len()).min(count);
             kept.extend_from_slice(&buffer[..room]);
         }
-        let _ = sender.send(kept);
+        let _ = sender.send(());
     });
-    receiver
+    Stream { kept, ended }
+}
+
+/// What was read until the stream's end, or until now: a grandchild may hold the pipe open for
+/// longer than the child lived.
+fn taken(stream: &Stream) -> Vec<u8> {
+    let _ = stream.ended.recv_timeout(Duration::from_secs(1));
+    std::mem::take(&mut stream.kept.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn text(stream: &Stream) -> String {
+    String::from_utf8_lossy(&taken(stream)).into_owned()
+}
+
+/// The last line that says something, shortened.
+pub fn last_line(text: &str) -> Option<String> {
+    text.lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .map(|line| line.chars().take(300).collect())
 }
 
 /// An exit status that is no success, in words: "was ended by signal 11 (segmentation fault)".
@@ -129,6 +153,7 @@ mod tests {
             status,
             stdout,
             last_words,
+            ..
         } = sh("echo out; echo a >&2; echo b >&2; exit 3", LONG)
         else {
             panic!("it exits")
@@ -152,10 +177,12 @@ mod tests {
     #[test]
     fn a_hang_ends_in_time_also_with_the_pipes_held_open() {
         let began = Instant::now();
-        assert!(matches!(
-            sh("sleep 60", Duration::from_millis(200)),
-            Ended::TimedOut
-        ));
+        let Ended::TimedOut { stderr } =
+            sh("echo at it >&2; exec sleep 60", Duration::from_millis(500))
+        else {
+            panic!("it hangs")
+        };
+        assert_eq!(stderr, "at it\n");
         let Ended::Exited { .. } = sh("sleep 60 & exit 0", LONG) else {
             panic!("it exits")
         };

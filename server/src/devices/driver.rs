@@ -61,6 +61,9 @@ pub struct Gpu {
     pub compute_capability: Option<String>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes that nobody used when the probe looked.
+    #[serde(default)]
+    pub memory_free: Option<u64>,
     /// Of the kernel's half of the driver.
     pub driver_version: Option<String>,
 }
@@ -173,6 +176,8 @@ impl<'l> Cuda<'l> {
             uuid: self.uuid(device),
             compute_capability: Some(format!("{major}.{minor}")),
             memory: Some(memory as u64),
+            // Only told inside a context, which costs hundreds of megabytes; others tell it too.
+            memory_free: None,
             driver_version: None,
         })
     }

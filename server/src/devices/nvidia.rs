@@ -79,7 +79,7 @@ impl Nvidia {
 pub fn ask_smi() -> Option<String> {
     let mut command = Command::new("nvidia-smi");
     command.args([
-        "--query-gpu=index,name,uuid,pci.bus_id,compute_cap,memory.total,driver_version",
+        "--query-gpu=index,name,uuid,pci.bus_id,compute_cap,memory.total,memory.free,driver_version",
         "--format=csv,noheader,nounits",
     ]);
     match child::run(&mut command, SMI_LIMIT) {
@@ -93,9 +93,10 @@ fn parse_smi(table: &str) -> Vec<Gpu> {
         .lines()
         .filter_map(|line| {
             let cells: Vec<&str> = line.split(',').map(str::trim).collect();
-            let [index, name, uuid, pci, capability, mebibytes, driver] = cells[..] else {
+            let [index, name, uuid, pci, capability, total, free, driver] = cells[..] else {
                 return None;
             };
+            let bytes = |mebibytes: &str| mebibytes.parse::<u64>().ok()?.checked_mul(1 << 20);
             let known =
                 |cell: &str| (!cell.is_empty() && !cell.starts_with('[')).then(|| cell.to_owned());
             Some(Gpu {
@@ -104,10 +105,8 @@ fn parse_smi(table: &str) -> Vec<Gpu> {
                 pci: known(pci),
                 uuid: known(uuid),
                 compute_capability: known(capability),
-                memory: mebibytes
-                    .parse::<u64>()
-                    .ok()
-                    .and_then(|mib| mib.checked_mul(1 << 20)),
+                memory: bytes(total),
+                memory_free: bytes(free),
                 driver_version: known(driver),
             })
         })
@@ -206,6 +205,7 @@ fn merge(gpus: &mut Vec<Gpu>, other: Gpu) {
     gpu.uuid = gpu.uuid.take().or(other.uuid);
     gpu.compute_capability = gpu.compute_capability.take().or(other.compute_capability);
     gpu.memory = gpu.memory.or(other.memory);
+    gpu.memory_free = gpu.memory_free.or(other.memory_free);
     gpu.driver_version = gpu.driver_version.take().or(other.driver_version);
 }
 
@@ -322,7 +322,7 @@ mod tests {
                 "proc/driver/nvidia/gpus/0000:01:00.0/information",
                 "Model: \t\t NVIDIA H100 PCIe\nIRQ:   \t\t 94\nGPU UUID: \t GPU-???????\nBus Location: 0000:01:00.0\n",
             );
-        let smi = "1, NVIDIA H100 PCIe, GPU-b, 00000000:02:00.0, 9.0, 81559, 580.65.06\n\
+        let smi = "1, NVIDIA H100 PCIe, GPU-b, 00000000:02:00.0, 9.0, 81559, 80000, 580.65.06\n\
                    not a row\n";
         let answer = DriverAnswer {
             driver: Driver::Works {
@@ -346,7 +346,8 @@ mod tests {
 
     #[test]
     fn unknown_cells_of_nvidia_smi_are_not_taken_for_values() {
-        let gpus = parse_smi("0, [N/A], GPU-a, 00000000:01:00.0, [Not Supported], [N/A], 470.1\n");
+        let gpus =
+            parse_smi("0, [N/A], GPU-a, 00000000:01:00.0, [Not Supported], [N/A], [N/A], 470.1\n");
         assert_eq!(gpus[0].name, None);
         assert_eq!(gpus[0].compute_capability, None);
         assert_eq!(gpus[0].memory, None);

@@ -1,22 +1,26 @@
 //! `atelier probe`: finds out what this machine can compute on.
 //!
 //! The server runs it in a child process with a time limit ([`run_apart`]); it runs the part that
-//! loads NVIDIA's driver in a child of its own, so that a driver that aborts or hangs is a result.
+//! loads NVIDIA's driver in a child of its own, so that a driver that aborts or hangs is a result,
+//! and tries each GPU in each number format in further children ([`super::trial`]).
+
+pub mod ops; // the operations themselves, on the engine
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use atelier_app::admin::CheckReport;
-use atelier_engine::{ComputeDtype, DeviceId, check_device_ops};
+use atelier_app::admin::{CheckReport, MeasurementReport};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Ended};
 use super::cpu::Cpu;
+use super::decision::{self, Decision, Wish};
 use super::driver::{self, Driver, DriverAnswer};
 use super::nvidia::{self, Nvidia};
-use super::policy::{self, Asked};
-use crate::config::ProbeArgs;
+use super::trial::{self, CudaWorker, INTRODUCE, Trial};
+use super::way::{Asked, Precision, cuda_number};
+use crate::config::{ProbeArgs, cuda_worker_beside};
 
 /// What the probe found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +31,22 @@ pub struct Findings {
     pub cpu: Cpu,
     /// Every check that was run on the processor.
     pub cpu_checks: Vec<CheckReport>,
+    /// How fast the processor is.
+    #[serde(default)]
+    pub cpu_measurement: Option<MeasurementReport>,
     /// NVIDIA's side of the machine.
     pub nvidia: Nvidia,
+    /// What came of trying its GPUs.
+    pub cuda: CudaSide,
+}
+
+/// What came of trying GPUs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CudaSide {
+    /// The program that computes on them.
+    pub worker: CudaWorker,
+    /// Each GPU in each number format.
+    pub trials: Vec<Trial>,
 }
 
 /// Why there are no findings.
@@ -70,24 +88,75 @@ struct Printed {
 }
 
 /// How long the driver may take to answer: waking many GPUs takes seconds each.
-const DRIVER_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const DRIVER_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is looked at, and for how long.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The program that computes on GPUs.
+    pub cuda_worker: std::path::PathBuf,
+    /// How long trying one number format on one GPU may take.
+    pub trial_limit: Duration,
+    /// Whether GPUs are tried, rather than only listed.
+    pub tries_gpus: bool,
+    /// The only ones that are; `None`: every one that the driver lists.
+    pub only: Option<Vec<u32>>,
+}
+
+impl Scope {
+    /// How long the whole probe may take: every part of it has a limit of its own, and GPUs are
+    /// tried beside each other.
+    pub fn limit(&self) -> Duration {
+        let formats = u32::try_from(Precision::ALL.len()).unwrap_or(u32::MAX);
+        Duration::from_secs(90) + DRIVER_LIMIT + self.trial_limit * formats
+    }
+}
 
 /// Runs the command to its end and answers the process' exit code.
 pub fn run(args: ProbeArgs) -> ExitCode {
-    let ProbeArgs { json, device } = args;
-    if device.as_deref() == Some(DRIVER_ONLY) {
-        return print_json(&driver::ask());
+    match args.device.as_deref() {
+        Some(DRIVER_ONLY) => return print_json(&driver::ask()),
+        Some(INTRODUCE) => return print_json(&ops::introduction()),
+        _ => {}
     }
-    let asked = match device.as_deref().unwrap_or("auto").parse::<Asked>() {
-        Ok(asked) => asked,
-        Err(message) => {
-            eprintln!("error: --device {message}");
-            return ExitCode::from(2);
-        }
+    let refuse = |message: String| {
+        eprintln!("error: {message}");
+        ExitCode::from(2)
     };
-    let findings = look();
-    let decision = policy::decide(&Ok(findings.clone()), asked);
-    if json {
+    let device = args.device.as_deref().unwrap_or("auto");
+    if args.ops {
+        // clap has seen to it that a format is there and can be read.
+        let dtype = args.dtype.as_deref().and_then(|text| text.parse().ok());
+        let dtype = dtype.unwrap_or(Precision::F32);
+        ops::end_after(Duration::from_secs(u64::from(args.probe_seconds) + 5));
+        return match ops::try_ops(device, dtype) {
+            Ok(tried) => print_json(&tried),
+            Err(message) => refuse(format!("--device {message}")),
+        };
+    }
+    let asked = match device.parse::<Asked>() {
+        Ok(asked) => asked,
+        Err(message) => return refuse(format!("--device {message}")),
+    };
+    let precision = args.precision.as_deref().unwrap_or("auto").parse();
+    let wish = Wish {
+        precision: precision.unwrap_or_default(),
+        ..Wish::device(asked)
+    };
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return refuse(format!("this program does not know where it is: {error}")),
+    };
+    let findings = look(&Scope {
+        cuda_worker: cuda_worker_beside(args.cuda_worker.as_ref(), &program),
+        trial_limit: Duration::from_secs(u64::from(args.probe_seconds)),
+        tries_gpus: wish.asked != Asked::Cpu,
+        only: args
+            .only
+            .map(|only| only.iter().filter_map(|id| cuda_number(id)).collect()),
+    });
+    let decision = decision::decide(&Ok(findings.clone()), &wish, &Default::default());
+    if args.json {
         return print_json(&Printed {
             decision: decision.sentence,
             degraded: decision.degraded,
@@ -102,8 +171,8 @@ pub fn run(args: ProbeArgs) -> ExitCode {
 /// The word in place of a device by which the probe calls itself, to load the driver apart.
 const DRIVER_ONLY: &str = "driver";
 
-/// Looks at everything, in this process except for the driver.
-pub fn look() -> Findings {
+/// Looks at everything, in this process except for the driver and the GPUs.
+pub fn look(scope: &Scope) -> Findings {
     let root = Path::new("/");
     let answer = std::env::current_exe().map_or_else(
         |error| {
@@ -113,12 +182,55 @@ pub fn look() -> Findings {
         },
         |program| ask_driver_apart(&program, DRIVER_LIMIT),
     );
+    let nvidia = Nvidia::look(root, nvidia::ask_smi().as_deref(), answer);
+    let cuda = try_gpus(&nvidia, scope);
+    let cpu = cpu_tried();
     Findings {
         version: env!("CARGO_PKG_VERSION").into(),
         cpu: Cpu::look(root),
-        cpu_checks: cpu_checks(),
-        nvidia: Nvidia::look(root, nvidia::ask_smi().as_deref(), answer),
+        cpu_checks: cpu.checks,
+        cpu_measurement: cpu.measurement,
+        nvidia,
+        cuda,
     }
+}
+
+/// Tries every GPU that the driver lists, all at once: each has its own memory and its own processes.
+fn try_gpus(nvidia: &Nvidia, scope: &Scope) -> CudaSide {
+    let listed: Vec<u32> = match nvidia.driver {
+        Driver::Works { .. } => {
+            let listed = nvidia.gpus.iter().filter_map(|gpu| gpu.index);
+            let is_meant =
+                |index: &u32| scope.only.as_ref().is_none_or(|only| only.contains(index));
+            listed.filter(is_meant).collect()
+        }
+        _ => Vec::new(),
+    };
+    if listed.is_empty() || !scope.tries_gpus {
+        return CudaSide {
+            worker: CudaWorker::NotAsked {
+                path: scope.cuda_worker.clone(),
+            },
+            trials: Vec::new(),
+        };
+    }
+    let worker = CudaWorker::look(&scope.cuda_worker);
+    let trials = match &worker {
+        CudaWorker::Ready { path, .. } => std::thread::scope(|threads| {
+            let running: Vec<_> = listed
+                .into_iter()
+                .map(|device| {
+                    threads.spawn(move || trial::try_gpu(path, device, scope.trial_limit))
+                })
+                .collect();
+            running
+                .into_iter()
+                .flat_map(|gpu| gpu.join().unwrap_or_default())
+                .collect()
+        }),
+        _ => Vec::new(),
+    };
+    CudaSide { worker, trials }
 }
 
 /// Asks the driver in a process of its own.
@@ -140,7 +252,7 @@ pub fn ask_driver_apart(program: &Path, limit: Duration) -> DriverAnswer {
                 None => child::in_words(status),
             },
         }),
-        Ended::TimedOut => unanswered(Driver::Hung {
+        Ended::TimedOut { .. } => unanswered(Driver::Hung {
             seconds: limit.as_secs(),
         }),
         Ended::NotStarted(error) => unanswered(Driver::Crashed {
@@ -160,15 +272,26 @@ fn unanswered(driver: Driver) -> DriverAnswer {
 ///
 /// # Errors
 /// [`ProbeFailure`]: a probe that crashes or hangs is a result too.
-pub fn run_apart(program: &Path, limit: Duration) -> Result<Findings, ProbeFailure> {
+pub fn run_apart(program: &Path, scope: &Scope, limit: Duration) -> Result<Findings, ProbeFailure> {
     let mut command = Command::new(program);
-    command.args(["probe", "--json"]);
+    command
+        .args(["probe", "--json", "--probe-seconds"])
+        .arg(scope.trial_limit.as_secs().clamp(1, 3600).to_string())
+        .arg("--cuda-worker")
+        .arg(&scope.cuda_worker);
+    if !scope.tries_gpus {
+        command.args(["--device", "cpu"]);
+    }
+    if let Some(only) = &scope.only {
+        let names: Vec<String> = only.iter().map(|index| format!("cuda:{index}")).collect();
+        command.arg("--only").arg(names.join(","));
+    }
     match child::run(&mut command, limit) {
         Ended::NotStarted(error) => Err(ProbeFailure::NotStarted(format!(
             "{}: {error}",
             program.display()
         ))),
-        Ended::TimedOut => Err(ProbeFailure::Hung {
+        Ended::TimedOut { .. } => Err(ProbeFailure::Hung {
             seconds: limit.as_secs(),
         }),
         Ended::Exited {
@@ -184,21 +307,9 @@ pub fn run_apart(program: &Path, limit: Duration) -> Result<Findings, ProbeFailu
 }
 
 /// Every operation that SDXL uses, computed on the processor and compared.
-fn cpu_checks() -> Vec<CheckReport> {
-    check_device_ops(DeviceId::Cpu, ComputeDtype::F32)
-        .into_iter()
-        .map(|check| CheckReport {
-            name: check.name.to_owned(),
-            dtype: "f32".into(),
-            ok: check.ok,
-            // An operation that did not run has no error to show, and JSON has no infinity.
-            max_error: (check.error.is_none() && check.max_error.is_finite())
-                .then_some(check.max_error),
-            tolerance: check.tolerance,
-            seconds: check.seconds,
-            error: check.error,
-        })
-        .collect()
+fn cpu_tried() -> trial::Tried {
+    // "cpu" is a device's name.
+    ops::try_ops("cpu", Precision::F32).unwrap_or_default()
 }
 
 fn print_json<T: Serialize>(value: &T) -> ExitCode {
@@ -215,16 +326,30 @@ fn print_json<T: Serialize>(value: &T) -> ExitCode {
 }
 
 /// The report for a person at a terminal.
-fn in_words(decision: &policy::Decision) -> String {
+fn in_words(decision: &Decision) -> String {
     let mut text = format!("{}\n", decision.sentence);
+    if !decision.cuda_worker.words.is_empty() {
+        text.push_str(&format!("CUDA worker: {}\n", decision.cuda_worker.words));
+    }
     for device in &decision.devices {
         text.push_str(&format!("\n{}: {}\n", device.id, device.name));
         for (name, value) in &device.facts {
             text.push_str(&format!("  {name}: {value}\n"));
         }
+        if let Some(way) = &device.way {
+            text.push_str(&format!("  computes in: {way}\n"));
+        }
         text.push_str(&format!("  {}\n", device.reason));
         if let Some(remedy) = &device.remedy {
             text.push_str(&format!("  What to do: {remedy}\n"));
+        }
+        for measured in &device.measurements {
+            for (name, value, unit) in &measured.numbers {
+                text.push_str(&format!(
+                    "  measured in {}: {name} {value:.1} {unit}\n",
+                    measured.dtype
+                ));
+            }
         }
         for check in &device.checks {
             let verdict = match (&check.error, check.max_error) {

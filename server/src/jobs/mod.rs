@@ -5,15 +5,16 @@
 
 mod estimate; // how long an image takes
 mod fairness; // who goes next
+pub mod ladder; // what a job changes when a device fails it
 pub mod progress; // the news board
 pub mod protocol; // what server and worker say to each other
 pub mod queue; // the SQL: six statements and some looks
 mod recipe; // what decides an image's pixels
 mod store; // looks at the queue
 mod submission; // from a request to jobs
-mod supervisor; // one worker process, kept running
+mod supervisor; // worker processes, kept running
 mod terms; // what the queue speaks of
-pub mod worker; // that process // the model in its memory
+pub mod worker; // such a process
 
 pub use submission::{Submitted, SubmittedAll};
 
@@ -29,7 +30,7 @@ use crate::startup::Shutdown;
 use crate::uploads::UploadService;
 use async_trait::async_trait;
 use atelier_app::account::{UserId, Viewer};
-use atelier_app::admin::QueueRow;
+use atelier_app::admin::{QueueRow, WorkerReport};
 use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
 use atelier_app::studio::{
@@ -222,16 +223,14 @@ impl JobService {
         self.stop_job(id, None).await.map(|_| ())
     }
 
-    /// The worker process in words: "starting", "idle", "working", "restarting (crashed: …)".
+    /// The worker that new jobs go to in words: "starting", "idle", "working", "restarting (…)".
     pub fn worker_state(&self) -> String {
         self.supervisor.words()
     }
 
-    /// Tells the worker what to write down as the reason for not using a GPU, after a new probe.
-    pub fn device_decision_changed(&self) {
-        self.supervisor.order(Order::Device {
-            fallback_reason: self.devices.fallback_reason(),
-        });
+    /// Every worker process.
+    pub fn workers(&self) -> Vec<WorkerReport> {
+        self.supervisor.workers()
     }
 
     /// Measured seconds per denoising step of the latest images, oldest first.

@@ -138,6 +138,15 @@ impl Board {
                     latest.version = version;
                 }
             }
+            News::Rung { job, .. } => {
+                // The row has the rung; whoever watches reads it there.
+                if let Some(latest) = inner.jobs.get_mut(&job) {
+                    *latest = Latest {
+                        version,
+                        ..Latest::new(latest.user)
+                    };
+                }
+            }
             News::Ended { job } => {
                 inner.order_version = version;
                 if let Some(latest) = inner.jobs.get_mut(&job) {

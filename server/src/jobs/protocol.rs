@@ -3,7 +3,7 @@
 //! time or a preview, never a job.
 
 use atelier_app::account::UserId;
-use atelier_app::studio::JobId;
+use atelier_app::studio::{JobId, Rung};
 use serde::{Deserialize, Serialize};
 
 /// From server to worker. The end of standard input means that the server is gone.
@@ -17,10 +17,14 @@ pub enum Order {
         /// The job.
         job: JobId,
     },
-    /// What to write down as the reason for not using a GPU.
+    /// What has changed about devices.
     Device {
-        /// `None` where nothing is amiss.
+        /// What to write down as the reason for not using a GPU; `None` where nothing is amiss.
         fallback_reason: Option<String>,
+        /// Seconds after which a model that nobody uses is let go; 0 = never.
+        idle_release_s: u32,
+        /// Devices that come first: only jobs that have left all of them are taken.
+        after: Vec<String>,
     },
     /// Take no more jobs; end when the running one is done.
     Drain,
@@ -56,6 +60,17 @@ pub enum News {
         /// The latents as a `data:` address.
         preview: Option<String>,
     },
+    /// The device failed the job, which goes down a rung.
+    Rung {
+        /// The job.
+        job: JobId,
+        /// What happened and what is changed; its row has it already.
+        rung: Rung,
+        /// Whether that counts as the device's failure.
+        counts: bool,
+        /// Whether this process cannot be trusted any more and ends.
+        replaced: bool,
+    },
     /// The job ended or was given back; its row says how.
     Ended {
         /// The job.
@@ -79,6 +94,8 @@ mod tests {
     fn a_message_is_one_line_and_reads_back() {
         let order = Order::Device {
             fallback_reason: Some("two\nlines".into()),
+            idle_release_s: 0,
+            after: vec!["cuda:0".into()],
         };
         let text = line(&order);
         assert_eq!(text.matches('\n').count(), 1);

@@ -10,7 +10,7 @@
 
 pub use super::fairness::Waiting;
 pub use super::terms::{
-    Claim, Dead, Enqueued, EnqueuedAll, JobRow, Limits, NewImage, NewJob, Pulse,
+    Claim, Dead, Enqueued, EnqueuedAll, JobRow, LeftBehind, Limits, NewImage, NewJob, Place, Pulse,
 };
 
 use crate::db::{Db, Write, now_ms};
@@ -183,21 +183,44 @@ impl Queue {
 
     /// Step 2: Takes the next job in fair order for `owner`, or `None` when nothing waits.
     pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Claim>, sqlx::Error> {
+        self.claim_at(owner, lease, Place::default()).await
+    }
+
+    /// Step 2 at a certain place: jobs that have left its device are passed by, and all that have
+    /// not left every one of the devices that it comes after.
+    pub async fn claim_at(
+        &self,
+        owner: &str,
+        lease: Duration,
+        place: Place<'_>,
+    ) -> Result<Option<Claim>, sqlx::Error> {
+        let after = to_json(&place.after)?;
         // A look without the write lock first: an idle worker asks often.
-        let waiting: bool =
-            sqlx::query_scalar("select exists (select 1 from job where state = 'queued')")
-                .fetch_one(self.db.read())
-                .await?;
+        let waiting: bool = sqlx::query_scalar(
+            "select exists (select 1 from job j where j.state = 'queued'
+                 and not exists (select 1 from json_each(j.avoid) a where a.value = ?1)
+                 and not exists (select 1 from json_each(?2) d
+                     where d.value not in (select value from json_each(j.avoid))))",
+        )
+        .bind(place.device)
+        .bind(&after)
+        .fetch_one(self.db.read())
+        .await?;
         if !waiting {
             return Ok(None);
         }
         let mut write = self.db.write().await?;
         let next = sqlx::query(
-            "select j.id, j.user_id, j.settings, j.fence, j.attempt, j.created_at, j.cost
+            "select j.id, j.user_id, j.settings, j.fence, j.attempt, j.created_at, j.cost, j.rungs
              from job j join share s on s.user_id = j.user_id
              where j.state = 'queued'
+                 and not exists (select 1 from json_each(j.avoid) a where a.value = ?1)
+                 and not exists (select 1 from json_each(?2) d
+                     where d.value not in (select value from json_each(j.avoid)))
              order by s.vtime, s.user_id, j.priority desc, j.id limit 1",
         )
+        .bind(place.device)
+        .bind(&after)
         .fetch_optional(&mut *write)
         .await?;
         let Some(next) = next else { return Ok(None) };
@@ -208,6 +231,7 @@ impl Queue {
             settings: from_json(next.try_get("settings")?)?,
             fence: next.try_get::<i64, _>("fence")? + 1,
             attempt: next.try_get::<u32, _>("attempt")? + 1,
+            rungs: from_json(next.try_get("rungs")?)?,
             created_at: next.try_get("created_at")?,
             started_at: now,
         };
@@ -392,74 +416,6 @@ impl Queue {
         Ok(row.filter(|row| user.is_none_or(|user| row.user_id == user)))
     }
 
-    /// Step 6: Takes back what workers left behind: every lease that ran out, and every job of `dead`
-    /// workers. Answers the jobs that changed, each with who had it.
-    pub async fn reap(
-        &self,
-        dead: Dead<'_>,
-        why: &str,
-    ) -> Result<Vec<(JobId, UserId, String)>, sqlx::Error> {
-        let (owner, everybody, innocent) = match dead {
-            Dead::Nobody => (None, false, false),
-            Dead::Everybody => (None, true, true),
-            Dead::Crashed(owner) => (Some(owner), false, false),
-            Dead::Stopped(owner) => (Some(owner), false, true),
-        };
-        let left: bool = sqlx::query_scalar(
-            "select exists (select 1 from job where state = 'running' and (lease_until < ? or owner = ? or ?))",
-        )
-        .bind(now_ms())
-        .bind(owner)
-        .bind(everybody)
-        .fetch_one(self.db.read())
-        .await?;
-        if !left {
-            return Ok(Vec::new());
-        }
-        let mut write = self.db.write().await?;
-        let now = now_ms();
-        let rows = sqlx::query(
-            "select id, user_id, coalesce(owner, '') as owner, cost from job
-             where state = 'running' and (lease_until < ? or owner = ? or ?)",
-        )
-        .bind(now)
-        .bind(owner)
-        .bind(everybody)
-        .fetch_all(&mut *write)
-        .await?;
-        let mut reaped = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let id: String = row.try_get("id")?;
-            let user = UserId(row.try_get("user_id")?);
-            let had: String = row.try_get("owner")?;
-            let forgiven = innocent && (everybody || owner == Some(had.as_str()));
-            // The fence moves on, so that a worker that was only asleep matches no row.
-            sqlx::query(
-                "update job set
-                     state = case when cancel then 'cancelled' when attempt - ?1 >= max_attempts then 'failed' else 'queued' end,
-                     error = case when not cancel and attempt - ?1 >= max_attempts then ?2 end,
-                     finished_at = case when cancel or attempt - ?1 >= max_attempts then ?3 end,
-                     attempt = attempt - ?1, fence = fence + 1,
-                     owner = null, lease_until = null, phase = null, step = 0
-                 where id = ?4",
-            )
-            .bind(i64::from(forgiven))
-            .bind(why)
-            .bind(now)
-            .bind(&id)
-            .execute(&mut *write)
-            .await?;
-            // The next claim charges again. An attempt that ended its worker stays charged: whoever
-            // sends such jobs waits for their turn like everybody else.
-            if forgiven {
-                charge(&mut write, user, -row.try_get::<f64, _>("cost")?).await?;
-            }
-            reaped.push((JobId(id), user, had));
-        }
-        write.commit().await?;
-        Ok(reaped)
-    }
-
     /// One job, whoever owns it.
     pub async fn job(&self, id: &JobId) -> Result<Option<JobRow>, sqlx::Error> {
         let mut connection = self.db.read().acquire().await?;
@@ -483,7 +439,11 @@ impl Queue {
 }
 
 /// Adds device-seconds to a user's virtual time.
-async fn charge(write: &mut Write, user: UserId, device_seconds: f64) -> Result<(), sqlx::Error> {
+pub(super) async fn charge(
+    write: &mut Write,
+    user: UserId,
+    device_seconds: f64,
+) -> Result<(), sqlx::Error> {
     sqlx::query("update share set vtime = max(0, vtime + ? / weight) where user_id = ?")
         .bind(device_seconds)
         .bind(user.0)
@@ -541,7 +501,7 @@ pub(super) fn read_state(row: &SqliteRow) -> Result<JobState, sqlx::Error> {
         .map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 

@@ -29,7 +29,16 @@ pub fn fingerprint(files: &WeightFiles, prints: &Fingerprints) -> io::Result<Str
     Ok(hex::encode(&all.finalize()[..16]))
 }
 
-/// The recipe of settings with these weights on this kind of device, by this version.
+/// The kind of a device, as far as pixels depend on it: `cuda:1` computes as `cuda:0` does, in each
+/// number format otherwise.
+pub fn kind(device: &str, dtype: &str) -> String {
+    match device.split(':').next() {
+        Some("cpu") | None => "cpu".into(),
+        Some(kind) => format!("{kind} {dtype}"),
+    }
+}
+
+/// The recipe of settings with these weights on this [`kind`] of device, by this version.
 pub fn recipe(settings: &Settings, fingerprint: &str, device: &str) -> Option<String> {
     let mut settings = settings.clone();
     // What a file holds counts, not under which id somebody sent it.
@@ -37,8 +46,6 @@ pub fn recipe(settings: &Settings, fingerprint: &str, device: &str) -> Option<St
         file.upload_id.clear();
     }
     let settings = serde_json::to_string(&settings).ok()?;
-    // `cuda:1` computes as `cuda:0` does.
-    let device = device.split(':').next().unwrap_or(device);
     let mut all = Sha256::new();
     for part in [settings.as_str(), fingerprint, device, Facts::VERSION] {
         all.update((part.len() as u64).to_le_bytes());
@@ -65,11 +72,11 @@ mod tests {
             }),
             ..Settings::default()
         };
-        let base = recipe(&settings, "w", "cuda:0");
+        let base = recipe(&settings, "w", &kind("cuda:0", "bf16"));
         let same = |change: &dyn Fn(&mut Settings)| {
             let mut changed = settings.clone();
             change(&mut changed);
-            recipe(&changed, "w", "cuda:1") == base
+            recipe(&changed, "w", &kind("cuda:1", "bf16")) == base
         };
         assert!(same(
             &|s| s.init_image.as_mut().expect("there").upload_id = "two".into()
@@ -79,7 +86,8 @@ mod tests {
         ));
         assert!(!same(&|s| s.seed = 1));
         assert!(!same(&|s| s.guidance_rescale = Some(0.5)));
-        assert_ne!(recipe(&settings, "v", "cuda"), base);
+        assert_ne!(recipe(&settings, "v", "cuda bf16"), base);
+        assert_ne!(recipe(&settings, "w", &kind("cuda:0", "f16")), base);
         assert_ne!(recipe(&settings, "w", "cpu"), base);
     }
 }

@@ -4,7 +4,7 @@
 use super::progress::Board;
 use super::protocol::Order;
 use super::queue::{EnqueuedAll, JobRow, NewJob};
-use super::recipe::{fingerprint, recipe};
+use super::recipe::{fingerprint, kind, recipe};
 use super::{JobService, LONGEST_KEY};
 use crate::error::ServerError;
 use crate::gallery::ImageHash;
@@ -13,9 +13,6 @@ use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
 use atelier_app::studio::{GenerationRequest, JobView, MAX_IMAGES, Settings};
-
-/// The kind of device that workers compute on.
-pub(super) const DEVICE: &str = "cpu";
 
 /// A job that was asked for, and whether an earlier request had asked for it already.
 #[derive(Debug)]
@@ -145,12 +142,16 @@ impl JobService {
     ) -> Result<Option<ImageId>, ServerError> {
         let files = self.models.models().locate(settings, &self.add_ons)?;
         let (prints, gallery) = (self.prints.clone(), self.gallery.clone());
+        let kind_now = {
+            let (device, dtype) = self.devices.main_lane();
+            kind(&device, dtype.name())
+        };
         // Weights that cannot be read now: their job will say so.
         let printed = tokio::task::spawn_blocking(move || fingerprint(&files, &prints)).await;
         let Some(recipe) = printed
             .ok()
             .and_then(Result::ok)
-            .and_then(|print| recipe(settings, &print, DEVICE))
+            .and_then(|print| recipe(settings, &print, &kind_now))
         else {
             return Ok(None);
         };

@@ -1,23 +1,23 @@
-//! Keeps one worker process running: starts it, hears it, restarts it with back-off, and takes its
-//! job back at once when it dies.
+//! Keeps one worker process running for each device in use, and one on the CPU for what a GPU cannot
+//! do: starts them as the devices' plan says, and takes jobs back whose worker fell silent.
 
+mod lane; // one worker process, kept running
+
+use super::ladder::{self, Fault, Footing};
 use super::progress::Board;
-use super::protocol::{News, Order, line};
-use super::queue::{Dead, Queue};
+use super::protocol::Order;
+use super::queue::{Dead, LeftBehind, Queue};
 use crate::config::ServeConfig;
-use crate::devices::Devices;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::{Notify, mpsc, watch};
-use uuid::Uuid;
+use crate::db::now_ms;
+use crate::devices::{Devices, Lane, Plan};
+use atelier_app::admin::WorkerReport;
+use atelier_app::studio::{Descent, JobId, Rung};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
 
-/// Waits between restarts: doubled each time up to the longest, forgotten after a calm minute or a
-/// job that came to its end.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-const CALM: Duration = Duration::from_secs(60);
 /// The longest between two looks at the leases.
 const REAP: Duration = Duration::from_secs(5);
 /// How long a worker may take to put its job back before it is killed.
@@ -25,16 +25,16 @@ const RELEASE: Duration = Duration::from_secs(5);
 /// What a job's owner reads when its last attempt died too.
 pub const CRASHED: &str = "Making this image ended the worker process each time it was tried. Try another size or other settings; an administrator finds the reason in the log.";
 
-/// The worker as others see it.
+/// The workers as others see them.
 pub struct Supervisor {
     orders: mpsc::UnboundedSender<Order>,
-    words: Mutex<String>,
+    reports: Mutex<BTreeMap<String, WorkerReport>>,
     stopped: watch::Sender<bool>,
-    kill: Notify,
+    kill: watch::Sender<bool>,
 }
 
 impl Supervisor {
-    /// Starts the first worker and keeps one running until [`Supervisor::stop`].
+    /// Starts workers as the devices' plan says and keeps them running until [`Supervisor::stop`].
     pub fn start(
         queue: Queue,
         board: Arc<Board>,
@@ -44,39 +44,54 @@ impl Supervisor {
         let (orders, inbox) = mpsc::unbounded_channel();
         let supervisor = Arc::new(Self {
             orders,
-            words: Mutex::new("starting".into()),
+            reports: Mutex::default(),
             stopped: watch::Sender::new(false),
-            kill: Notify::new(),
+            kill: watch::Sender::new(false),
         });
         let shift = Shift {
-            queue: queue.clone(),
-            board: board.clone(),
+            queue,
+            board,
             config,
             devices,
             supervisor: supervisor.clone(),
+            silent: broadcast::Sender::new(64),
         };
-        tokio::spawn(shift.keep_running(inbox));
+        tokio::spawn(Arc::new(shift).run(inbox));
         supervisor
     }
 
-    /// Sends an order; a worker that is just restarting looks at the table by itself.
+    /// Sends an order to every worker; one that is just restarting looks at the table by itself.
     pub fn order(&self, order: Order) {
         let _ = self.orders.send(order);
     }
 
-    /// "starting", "idle", "working", "restarting (…)", "stopped".
+    /// The worker that new jobs go to, in words: "starting", "idle", "working", "restarting (…)",
+    /// "stopped", or that there is none yet.
     pub fn words(&self) -> String {
-        self.words
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let reports = self.lock();
+        let main: Vec<&WorkerReport> = reports.values().filter(|worker| !worker.standby).collect();
+        match main.as_slice() {
+            [] => "waiting for the devices to be checked".into(),
+            [one] => one.words.clone(),
+            many => {
+                let working = many.iter().find(|worker| worker.words == "working");
+                working.unwrap_or(&many[0]).words.clone()
+            }
+        }
     }
 
-    /// Lets the running job finish within `grace`, else puts it back; returns when the worker is gone.
+    /// Every worker.
+    pub fn workers(&self) -> Vec<WorkerReport> {
+        let mut workers: Vec<WorkerReport> = self.lock().values().cloned().collect();
+        workers.sort_by_key(|worker| worker.standby);
+        workers
+    }
+
+    /// Lets running jobs finish within `grace`, else puts them back; returns when the workers are gone.
     pub async fn stop(&self, grace: Duration) {
         let mut stopped = self.stopped.subscribe();
         self.order(Order::Drain);
-        // A second is kept back for the job that has to be put back.
+        // A second is kept back for jobs that have to be put back.
         let patience = grace.saturating_sub(Duration::from_secs(1));
         if tokio::time::timeout(patience, stopped.wait_for(|stopped| *stopped))
             .await
@@ -91,239 +106,290 @@ impl Supervisor {
         {
             return;
         }
-        self.kill.notify_one();
+        self.kill.send_replace(true);
         let _ = tokio::time::timeout(RELEASE, stopped.wait_for(|stopped| *stopped)).await;
     }
 
-    fn say(&self, words: impl Into<String>) {
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = words.into();
+    fn say(&self, device: &str, words: impl Into<String>, job: Option<JobId>) {
+        let words = words.into();
+        let mut reports = self.lock();
+        let report = reports.entry(device.to_owned()).or_default();
+        if report.words != words {
+            report.since = now_ms();
+        }
+        device.clone_into(&mut report.device);
+        report.words = words;
+        report.job = job;
+    }
+
+    fn set_standby(&self, device: &str, standby: bool) {
+        self.lock().entry(device.to_owned()).or_default().standby = standby;
+    }
+
+    fn forget(&self, device: &str) {
+        self.lock().remove(device);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, WorkerReport>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Everything the supervising task needs.
+/// Everything that lanes need.
 struct Shift {
     queue: Queue,
     board: Arc<Board>,
     config: Arc<ServeConfig>,
     devices: Arc<Devices>,
     supervisor: Arc<Supervisor>,
+    /// Workers whose lease ran out.
+    silent: broadcast::Sender<String>,
 }
 
-/// How a worker's life ended.
-enum End {
-    /// As ordered.
-    Ordered,
-    /// On its own.
-    Died {
-        /// How, in words.
-        words: String,
-        /// Whether a job of its came to an end before.
-        useful: bool,
-    },
-}
-
-impl End {
-    fn died(words: String) -> Self {
-        Self::Died {
-            words,
-            useful: false,
-        }
-    }
+/// A lane with a worker on it.
+struct Running {
+    lane: Lane,
+    orders: mpsc::UnboundedSender<Order>,
+    /// It takes no more jobs and is replaced, or not, once it is gone.
+    retiring: bool,
 }
 
 impl Shift {
-    async fn keep_running(self, mut inbox: mpsc::UnboundedReceiver<Order>) {
-        let mut wait = BACK_OFF.0;
-        loop {
-            let owner = format!("worker-{}", Uuid::now_v7());
-            let born = Instant::now();
-            let end = match self.spawn(&owner) {
-                Ok(child) => self.attend(child, &owner, &mut inbox).await,
-                Err(error) => End::died(format!("it could not be started: {error}")),
-            };
-            let (words, useful) = match end {
-                End::Ordered => {
-                    self.take_back(Dead::Stopped(&owner)).await;
-                    break;
-                }
-                End::Died { words, useful } => (words, useful),
-            };
-            tracing::error!(reason = words, "the worker process ended; starting another");
-            self.supervisor.say(format!("restarting ({words})"));
-            self.take_back(Dead::Crashed(&owner)).await;
-            if let Err(error) = self.devices.record("worker_died", "cpu", &words).await {
-                tracing::error!(%error, "a device event could not be written");
-            }
-            if useful || born.elapsed() > CALM {
-                wait = BACK_OFF.0;
-            }
-            // An order to stop must not wait for the back-off.
-            let asleep = tokio::time::sleep(wait);
-            tokio::pin!(asleep);
-            let stop = loop {
-                tokio::select! {
-                    () = &mut asleep => break false,
-                    order = inbox.recv() => if matches!(order, None | Some(Order::Drain | Order::Release)) { break true },
-                }
-            };
-            if stop {
-                break;
-            }
-            wait = (wait * 2).min(BACK_OFF.1);
-        }
-        self.supervisor.say("stopped");
-        self.supervisor.stopped.send_replace(true);
-    }
-
-    fn spawn(&self, owner: &str) -> std::io::Result<Child> {
-        let mut command = Command::new(self.config.program());
-        command
-            .args([
-                "worker",
-                "--device",
-                "cpu",
-                "--owner",
-                owner,
-                "--log",
-                &self.config.log,
-            ])
-            .arg("--lease-seconds")
-            .arg(self.config.lease.length().as_secs().to_string())
-            .arg("--data-dir")
-            .arg(&self.config.data_dir.path);
-        for folder in &self.config.models.folders {
-            let mut value = std::ffi::OsString::from(&folder.name);
-            value.push("=");
-            value.push(&folder.path);
-            command.arg("--model").arg(value);
-        }
-        for folder in &self.config.lora_dirs.paths {
-            command.arg("--lora-dir").arg(folder);
-        }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
-        // A ctrl-c in the terminal is the server's to handle: it tells its worker what to do.
-        #[cfg(unix)]
-        command.process_group(0);
-        command.spawn()
-    }
-
-    /// Passes orders down and news up until the worker ends.
-    async fn attend(
-        &self,
-        mut child: Child,
-        owner: &str,
-        inbox: &mut mpsc::UnboundedReceiver<Order>,
-    ) -> End {
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return End::died("its pipes could not be opened".into());
-        };
-        // A worker that does not read must not keep its supervisor from noticing that.
-        let orders = pass_down(stdin);
-        let mut news = BufReader::new(stdout).lines();
+    async fn run(self: Arc<Self>, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        let mut plans = self.devices.plan();
+        let mut lanes: BTreeMap<String, Running> = BTreeMap::new();
+        let mut ends: JoinSet<String> = JoinSet::new();
         let mut leases = tokio::time::interval(REAP.min(self.config.lease.heartbeat()));
-        let (mut stopping, mut hearing, mut useful) = (false, true, false);
-        let mut hung = false;
-        let _ = orders.send(Order::Device {
-            fallback_reason: self.devices.fallback_reason(),
-        });
-        let status = loop {
+        let mut stopping = false;
+        let mut plan = plans.borrow_and_update().clone();
+        self.follow(&plan, &mut lanes, &mut ends);
+        loop {
             tokio::select! {
                 order = inbox.recv() => {
                     let order = order.unwrap_or(Order::Release);
                     stopping |= matches!(order, Order::Drain | Order::Release);
-                    // A worker that is gone is noticed below.
-                    let _ = orders.send(order);
+                    for running in lanes.values() {
+                        let _ = running.orders.send(order.clone());
+                    }
                 }
-                text = news.next_line(), if hearing => match text {
-                    Ok(Some(text)) => useful |= self.hear(&text),
-                    Ok(None) | Err(_) => hearing = false,
-                },
-                status = child.wait() => break status,
-                () = self.supervisor.kill.notified() => {
-                    tracing::error!("the worker process does not stop and is ended");
-                    let _ = child.start_kill();
+                changed = plans.changed(), if !stopping => {
+                    if changed.is_ok() {
+                        plan = plans.borrow_and_update().clone();
+                        self.follow(&plan, &mut lanes, &mut ends);
+                    }
+                }
+                Some(ended) = ends.join_next() => {
+                    // A lane's task ends only as ordered; one that panicked is found by its absence.
+                    let device = ended.unwrap_or_default();
+                    lanes.remove(&device);
+                    self.supervisor.forget(&device);
+                    if !stopping {
+                        self.follow(&plan, &mut lanes, &mut ends);
+                    }
                 }
                 _ = leases.tick() => {
-                    if self.take_back(Dead::Nobody).await.iter().any(|had| had == owner) {
-                        tracing::error!("the worker process stopped answering and is ended");
-                        hung = true;
-                        let _ = child.start_kill();
+                    for owner in self.take_back(Dead::Nobody, "stopped answering").await {
+                        let _ = self.silent.send(owner);
                     }
                 }
             }
-        };
-        // What it said last is still in the pipe.
-        let rest = async {
-            while let Ok(Some(text)) = news.next_line().await {
-                useful |= self.hear(&text);
+            if stopping && ends.is_empty() {
+                break;
             }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
-        let words = match status {
-            _ if stopping => return End::Ordered,
-            _ if hung => "stopped answering".to_owned(),
-            Ok(status) => format!("crashed: {status}"),
-            Err(error) => format!("lost: {error}"),
-        };
-        End::Died { words, useful }
+        }
+        self.supervisor.stopped.send_replace(true);
     }
 
-    /// Puts a line of news up; answers whether a job came to its end.
-    fn hear(&self, text: &str) -> bool {
-        let news = match serde_json::from_str::<News>(text) {
-            Ok(news) => news,
-            Err(error) => {
-                tracing::warn!(%error, "news could not be read");
-                return false;
-            }
-        };
-        match &news {
-            News::Idle => self.supervisor.say("idle"),
-            News::Claimed { .. } | News::Progress { .. } => self.supervisor.say("working"),
-            News::Ended { .. } => {}
-        }
-        let ended = matches!(news, News::Ended { .. });
-        if news != News::Idle {
-            self.board.hear(news);
-        }
-        ended
-    }
-
-    /// Takes jobs back and tells their owners; answers the workers that had them.
-    async fn take_back(&self, dead: Dead<'_>) -> Vec<String> {
-        match self.queue.reap(dead, CRASHED).await {
-            Ok(reaped) => {
-                for (job, user, owner) in &reaped {
-                    tracing::warn!(job = job.0, owner, "a job was taken back");
-                    let ended = match self.queue.job(job).await {
-                        Ok(Some(row)) => row.state.is_final(),
-                        _ => false,
-                    };
-                    self.board.row_changed(job, *user, ended);
+    /// Brings the workers in line with a plan.
+    fn follow(
+        self: &Arc<Self>,
+        plan: &Plan,
+        lanes: &mut BTreeMap<String, Running>,
+        ends: &mut JoinSet<String>,
+    ) {
+        let wanted = |device: &str| plan.lanes.iter().find(|lane| lane.device == device);
+        for (device, running) in lanes.iter_mut() {
+            match wanted(device) {
+                Some(lane) if same_process(lane, &running.lane) && !running.retiring => {
+                    running.lane = lane.clone();
+                    self.supervisor.set_standby(device, lane.standby);
+                    let _ = running.orders.send(standing_order(plan, lane));
                 }
-                reaped.into_iter().map(|(_, _, owner)| owner).collect()
+                _ => {
+                    running.retiring = true;
+                    let _ = running.orders.send(Order::Drain);
+                }
             }
+        }
+        for lane in &plan.lanes {
+            if lanes.contains_key(&lane.device) {
+                continue;
+            }
+            let (orders, inbox) = mpsc::unbounded_channel();
+            self.supervisor.say(&lane.device, "starting", None);
+            self.supervisor.set_standby(&lane.device, lane.standby);
+            let task = lane::LaneTask {
+                shift: self.clone(),
+                lane: lane.clone(),
+                standing: standing_order(plan, lane),
+                idle_release_s: plan.idle_release_s,
+                after: after(plan, lane),
+            };
+            let device = lane.device.clone();
+            ends.spawn(async move {
+                task.keep_running(inbox).await;
+                device
+            });
+            lanes.insert(
+                lane.device.clone(),
+                Running {
+                    lane: lane.clone(),
+                    orders,
+                    retiring: false,
+                },
+            );
+        }
+    }
+
+    /// Takes jobs back and tells their owners; those that were on a GPU go down a rung. Answers the
+    /// workers that had them.
+    async fn take_back(&self, dead: Dead<'_>, how: &str) -> Vec<String> {
+        let rungs: Mutex<Vec<(JobId, Rung)>> = Mutex::default();
+        let plan = self.devices.plan().borrow().clone();
+        let next = |left: &LeftBehind| {
+            let rung = rung_after_death(&plan, left, how)?;
+            let mut rungs = rungs.lock().unwrap_or_else(PoisonError::into_inner);
+            rungs.push((left.job.clone(), rung.clone()));
+            Some(rung)
+        };
+        let reaped = match self.queue.reap_onto(dead, CRASHED, &next).await {
+            Ok(reaped) => reaped,
             Err(error) => {
                 tracing::error!(%error, "leases could not be looked at");
-                Vec::new()
+                return Vec::new();
             }
+        };
+        for (job, rung) in rungs.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.note_rung(&job, &rung).await;
+        }
+        for (job, user, owner) in &reaped {
+            tracing::warn!(job = job.0, owner, "a job was taken back");
+            let ended = match self.queue.job(job).await {
+                Ok(Some(row)) => row.state.is_final(),
+                _ => false,
+            };
+            self.board.row_changed(job, *user, ended);
+        }
+        // Another worker may have to take it.
+        if !reaped.is_empty() {
+            self.supervisor.order(Order::Wake);
+        }
+        reaped.into_iter().map(|(_, _, owner)| owner).collect()
+    }
+
+    async fn note_rung(&self, job: &JobId, rung: &Rung) {
+        let message = format!("{}; {} (job {}).", rung.fault, rung.done, job.0);
+        self.note("rung", &rung.device, &message).await;
+    }
+
+    async fn note(&self, kind: &str, device: &str, message: &str) {
+        if let Err(error) = self.devices.record(kind, device, message).await {
+            tracing::error!(%error, "a device event could not be written");
+        }
+    }
+
+    async fn count_failure(&self, device: &str, words: &str) {
+        if let Err(error) = self.devices.failure(device, words).await {
+            tracing::error!(%error, "a device failure could not be written");
         }
     }
 }
 
-/// Writes orders to a worker's standard input for as long as it reads and the answer lives.
-fn pass_down(mut stdin: ChildStdin) -> mpsc::UnboundedSender<Order> {
-    let (orders, mut inbox) = mpsc::unbounded_channel::<Order>();
-    tokio::spawn(async move {
-        while let Some(order) = inbox.recv().await {
-            if stdin.write_all(line(&order).as_bytes()).await.is_err() {
-                break;
-            }
-        }
+/// Whether the same worker process serves both.
+fn same_process(a: &Lane, b: &Lane) -> bool {
+    let bare = |lane: &Lane| Lane {
+        standby: false,
+        fallback_reason: None,
+        ..lane.clone()
+    };
+    bare(a) == bare(b)
+}
+
+fn standing_order(plan: &Plan, lane: &Lane) -> Order {
+    Order::Device {
+        fallback_reason: lane.fallback_reason.clone(),
+        idle_release_s: plan.idle_release_s,
+        after: after(plan, lane),
+    }
+}
+
+/// The devices that come before a lane.
+fn after(plan: &Plan, lane: &Lane) -> Vec<String> {
+    if !lane.standby {
+        return Vec::new();
+    }
+    let first = plan.lanes.iter().filter(|other| !other.standby);
+    first.map(|other| other.device.clone()).collect()
+}
+
+/// A worker's name, which tells its device.
+fn owner_on(device: &str) -> String {
+    format!("worker-{device}-{}", uuid::Uuid::now_v7())
+}
+
+/// The device in a worker's name.
+fn device_of(owner: &str) -> Option<&str> {
+    let rest = owner.strip_prefix("worker-")?;
+    // A hyphen and 36 characters of a UUID.
+    rest.get(..rest.len().checked_sub(37)?)
+}
+
+/// The rung for a job whose worker died at it on a GPU.
+fn rung_after_death(plan: &Plan, left: &LeftBehind, how: &str) -> Option<Rung> {
+    let device = device_of(&left.owner).filter(|device| device.starts_with("cuda:"))?;
+    let lane = plan.lanes.iter().find(|lane| lane.device == device);
+    let descent = lane.map_or(Descent::Leave, |lane| {
+        Footing::of(lane.way, &lane.formats, &left.rungs).next(Fault::Died, &lane.formats)
     });
-    orders
+    let phase = left.phase.as_deref().unwrap_or("starting");
+    Some(Rung {
+        at: now_ms(),
+        device: device.to_owned(),
+        fault: format!("the worker process {how} while {phase}"),
+        done: ladder::words(&descent),
+        descent,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workers_name_tells_its_device() {
+        assert_eq!(device_of(&owner_on("cuda:12")), Some("cuda:12"));
+        assert_eq!(device_of(&owner_on("cpu")), Some("cpu"));
+        for other in ["", "worker-", "worker-x", "somebody"] {
+            assert_eq!(device_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_what_died_on_a_gpu_goes_down_a_rung() {
+        let left = |owner: String| LeftBehind {
+            job: JobId("1".into()),
+            owner,
+            phase: Some("denoising".into()),
+            rungs: Vec::new(),
+        };
+        let plan = Plan::default();
+        assert_eq!(
+            rung_after_death(&plan, &left(owner_on("cpu")), "crashed"),
+            None
+        );
+        let rung = rung_after_death(&plan, &left(owner_on("cuda:0")), "crashed").expect("a rung");
+        // Nobody works there any more.
+        assert_eq!(rung.descent, Descent::Leave);
+        assert_eq!(rung.fault, "the worker process crashed while denoising");
+    }
 }

@@ -99,6 +99,8 @@ pub struct Claim {
     pub fence: i64,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// The rungs it went down before.
+    pub rungs: Vec<Rung>,
     /// When it was queued, Unix milliseconds.
     pub created_at: i64,
     /// When it was claimed, Unix milliseconds.
@@ -135,6 +137,28 @@ pub struct NewImage {
     pub facts: Facts,
     /// A hash of everything that decides its pixels, where that is known.
     pub recipe: Option<String>,
+}
+
+/// Where somebody claims.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// The device, e.g. `cuda:0`; empty for nowhere in particular.
+    pub device: &'a str,
+    /// Devices that come first: only what has left all of them is taken.
+    pub after: &'a [String],
+}
+
+/// A job whose worker is gone.
+#[derive(Clone, Debug)]
+pub struct LeftBehind {
+    /// Its id.
+    pub job: JobId,
+    /// Who had it.
+    pub owner: String,
+    /// What was being done.
+    pub phase: Option<String>,
+    /// The rungs it went down before.
+    pub rungs: Vec<Rung>,
 }
 
 /// Whose running jobs are taken back, besides those whose lease ran out.

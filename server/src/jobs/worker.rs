@@ -4,34 +4,35 @@
 //! It talks to the job table for everything that matters and to its supervisor for news; when its
 //! standard input ends, the server is gone, and so is the worker at once.
 
+mod descent; // what a device's failure changes
+mod desk; // orders, and the job under way as seen from outside
+mod keeping; // from a generation to a stored image
 mod loading; // the model in its memory
+mod watcher; // progress and heartbeats
 
-use super::protocol::{News, Order, line};
-use super::queue::{Claim, NewImage, Pulse, Queue};
-use super::recipe::recipe;
+use super::protocol::{News, line};
+use super::queue::{Claim, Place, Queue};
 use crate::config::{Lease, LogFormat, WorkerArgs};
-use crate::db::{Db, now_ms};
-use crate::gallery::metadata::{dominant_colour, write_png};
-use crate::gallery::{Facts, ImageStore};
+use crate::db::Db;
+use crate::devices::trial::Kind;
+use crate::devices::{Precision, Way};
+use crate::gallery::ImageStore;
 use crate::models::AddOns;
 use crate::models::catalog::Catalog;
 use crate::models::fingerprint::Fingerprints;
 use crate::telemetry;
-use atelier_app::gallery::{ImageId, PhaseTimings};
-use atelier_app::studio::JobId;
-use atelier_engine::{Control, Phase, Progress};
-use base64::Engine as _;
-use image::RgbImage;
-use loading::{Made, Needs, Resident, Unmade, run_engine};
-use std::io::{BufRead, Cursor, Write};
+use atelier_engine::DeviceId;
+use desk::{Current, Desk, Stop, drain_on_signal, listen, lock};
+use loading::{Bench, Made, Needs, Resident, Unmade, run_engine};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 use uuid::Uuid;
+use watcher::{Watcher, beat};
 
 /// How often an idle worker looks by itself, should a wake-up have been lost.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,7 +47,8 @@ pub enum Outcome {
     Nothing,
     /// A job ended (its row says how).
     Ended,
-    /// The engine panicked: what it holds cannot be trusted, so the process should end.
+    /// The engine panicked, or the device failed in a way that this process cannot recover from:
+    /// what it holds cannot be trusted, so it should end.
     Doubtful,
 }
 
@@ -89,6 +91,7 @@ async fn work(args: WorkerArgs) -> Result<ExitCode, String> {
             Ok(Outcome::Doubtful) => return Ok(ExitCode::FAILURE),
             Ok(Outcome::Nothing) => {
                 print(&News::Idle);
+                worker.let_idle_model_go();
                 let _ = tokio::time::timeout(LOOK, desk.woken.notified()).await;
             }
             Err(error) => {
@@ -107,127 +110,6 @@ fn print(news: &News) {
     let _ = out.flush();
 }
 
-/// What the order-reading thread and the job share.
-#[derive(Default)]
-struct Desk {
-    draining: AtomicBool,
-    releasing: AtomicBool,
-    woken: Notify,
-    fallback_reason: Mutex<Option<String>>,
-    current: Mutex<Option<Arc<Current>>>,
-}
-
-/// The job under way, as seen from outside the engine's thread.
-struct Current {
-    job: JobId,
-    stop: Mutex<Option<Stop>>,
-    stop_asked: Notify,
-    /// The engine cannot be stopped while it loads a model.
-    loading: AtomicBool,
-    phase: Mutex<(String, u32)>,
-}
-
-/// Why a job is stopped before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    Cancelled,
-    Released,
-    Lost,
-}
-
-impl Current {
-    fn new(job: JobId) -> Self {
-        Self {
-            job,
-            stop: Mutex::default(),
-            stop_asked: Notify::new(),
-            loading: AtomicBool::new(false),
-            phase: Mutex::new(("starting".into(), 0)),
-        }
-    }
-
-    fn stop(&self, why: Stop) {
-        lock(&self.stop).get_or_insert(why);
-        self.stop_asked.notify_one();
-    }
-
-    /// Waits for a stop that is asked for while the model loads; one that comes later is seen by
-    /// the engine itself.
-    async fn stopped_while_loading(&self) -> Stop {
-        loop {
-            self.stop_asked.notified().await;
-            if let Some(why) = self.stopped()
-                && self.loading.load(Ordering::Acquire)
-            {
-                return why;
-            }
-        }
-    }
-
-    fn stopped(&self) -> Option<Stop> {
-        *lock(&self.stop)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads orders on a thread of their own; ends the process when they end.
-fn listen(desk: Arc<Desk>) {
-    std::thread::spawn(move || {
-        for text in std::io::stdin().lock().lines() {
-            let Ok(text) = text else { break };
-            match serde_json::from_str::<Order>(&text) {
-                Ok(order) => desk.obey(order),
-                Err(error) => tracing::warn!(%error, "an order could not be read"),
-            }
-        }
-        // The server is gone without a word. Whatever runs here is taken back by the next one.
-        std::process::exit(3);
-    });
-}
-
-impl Desk {
-    fn obey(&self, order: Order) {
-        let current = lock(&self.current).clone();
-        match order {
-            Order::Wake => {}
-            Order::Cancel { job } => {
-                if let Some(current) = current.filter(|current| current.job == job) {
-                    current.stop(Stop::Cancelled);
-                }
-            }
-            Order::Device { fallback_reason } => *lock(&self.fallback_reason) = fallback_reason,
-            Order::Drain => self.draining.store(true, Ordering::Release),
-            Order::Release => {
-                self.draining.store(true, Ordering::Release);
-                self.releasing.store(true, Ordering::Release);
-                if let Some(current) = current {
-                    current.stop(Stop::Released);
-                }
-            }
-        }
-        self.woken.notify_one();
-    }
-}
-
-/// A service manager may signal every process at once: the running job is then put back, uncounted.
-async fn drain_on_signal(desk: Arc<Desk>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    desk.obey(Order::Release);
-}
-
 /// Where news go.
 type Say = Arc<dyn Fn(&News) + Send + Sync>;
 
@@ -243,8 +125,18 @@ pub struct Worker {
     files: ImageStore,
     desk: Arc<Desk>,
     say: Say,
+    device: DeviceId,
+    refiner_device: Option<DeviceId>,
+    /// How it computes as a rule.
+    way: Way,
+    /// What a job may be moved to.
+    formats: Vec<Precision>,
+    /// How long a job on a GPU may say nothing.
+    stall: Option<Duration>,
     /// The model in memory.
     loaded: Option<Resident>,
+    /// When the last job ended.
+    idle_since: Instant,
 }
 
 impl Worker {
@@ -256,12 +148,26 @@ impl Worker {
         args: &WorkerArgs,
         say: impl Fn(&News) + Send + Sync + 'static,
     ) -> Result<Self, String> {
-        if args.device != "cpu" {
-            return Err(format!(
-                "--device {}: this build computes on the CPU only",
-                args.device
-            ));
+        let device: DeviceId = args
+            .device
+            .parse()
+            .map_err(|words| format!("--device {words}"))?;
+        let refiner_device = match &args.refiner_device {
+            Some(name) => Some(
+                name.parse()
+                    .map_err(|words| format!("--refiner-device {words}"))?,
+            ),
+            None => None,
+        };
+        let way = args.way();
+        let mut formats = args.formats.clone();
+        if !formats.contains(&way.dtype) {
+            formats.push(way.dtype);
         }
+        let desk = Desk::default();
+        desk.idle_release_s
+            .store(args.idle_release, Ordering::Release);
+        lock(&desk.after).clone_from(&args.after);
         let owner = args
             .owner
             .clone()
@@ -287,9 +193,18 @@ impl Worker {
             prints: Fingerprints::default(),
             data_dir: args.data_dir.path.clone(),
             files,
-            desk: Arc::default(),
+            desk: Arc::new(desk),
             say: Arc::new(say),
+            device,
+            refiner_device,
+            way,
+            formats,
+            // On a CPU one step may take minutes, and a processor does not hang.
+            stall: device
+                .is_cuda()
+                .then(|| Duration::from_secs(u64::from(args.stall_seconds.max(1)))),
             loaded: None,
+            idle_since: Instant::now(),
         })
     }
 
@@ -298,8 +213,17 @@ impl Worker {
     /// # Errors
     /// The database's; a job that was claimed then waits for its lease to run out.
     pub async fn run_next_job(&mut self) -> Result<Outcome, sqlx::Error> {
-        let claimed = self.queue.claim(&self.owner, self.lease.length()).await?;
-        let Some(claim) = claimed else {
+        let after = lock(&self.desk.after).clone();
+        let device = self.device.to_string();
+        let place = Place {
+            device: &device,
+            after: &after,
+        };
+        let claimed = self
+            .queue
+            .claim_at(&self.owner, self.lease.length(), place)
+            .await?;
+        let Some(mut claim) = claimed else {
             return Ok(Outcome::Nothing);
         };
         let began = Instant::now();
@@ -320,14 +244,19 @@ impl Worker {
             current.clone(),
             self.lease,
         ));
-        let made = self.make(&claim, &current, began).await;
-        let outcome = if matches!(made, Err(Unmade::Panicked(_))) {
-            Outcome::Doubtful
-        } else {
-            Outcome::Ended
+        let made = self.make_on_the_ladder(&mut claim, &current, began).await;
+        let outcome = match made {
+            Err(
+                Unmade::Panicked(_)
+                | Unmade::HandedOver {
+                    spares_process: false,
+                },
+            ) => Outcome::Doubtful,
+            _ => Outcome::Ended,
         };
         let ended = self.end(&claim, &current, made, began).await;
         heart.abort();
+        self.idle_since = Instant::now();
         *lock(&self.desk.current) = None;
         (self.say)(&News::Ended {
             job: claim.id.clone(),
@@ -335,16 +264,35 @@ impl Worker {
         ended.map(|()| outcome)
     }
 
+    /// Lets the model go that nobody has used for long enough.
+    fn let_idle_model_go(&mut self) {
+        let seconds = self.desk.idle_release_s.load(Ordering::Acquire);
+        let idle = self.idle_since.elapsed();
+        if seconds > 0
+            && idle >= Duration::from_secs(u64::from(seconds))
+            && self.loaded.take().is_some()
+        {
+            let idle_s = idle.as_secs();
+            tracing::info!(idle_s, device = %self.device, "an idle model was let go");
+        }
+    }
+
     /// Runs the engine on a thread of its own.
     async fn make(
         &mut self,
         claim: &Claim,
         current: &Arc<Current>,
+        way: Way,
         began: Instant,
     ) -> Result<Made, Unmade> {
         let settings = claim.settings.clone();
         let models = self.models.fresh().await;
-        let needs = Needs::of(&settings, &models, &self.add_ons, &self.prints)?;
+        let bench = Bench {
+            device: self.device,
+            refiner_device: self.refiner_device,
+            way,
+        };
+        let needs = Needs::of(&settings, &models, &self.add_ons, &self.prints, bench)?;
         // What does not serve is let go before the next is loaded: both may not fit the memory.
         let resident = self.loaded.take().filter(|resident| needs.met_by(resident));
         current.loading.store(resident.is_none(), Ordering::Release);
@@ -375,6 +323,10 @@ impl Worker {
                 }
                 thread.await
             }
+            // The thread is left to itself: this process ends.
+            phase = current.stalled(self.stall) => {
+                return Err(Unmade::Stalled { during: phase.words });
+            }
         };
         match finished {
             Ok(Ok((resident, made))) => {
@@ -397,7 +349,7 @@ impl Worker {
         let job = &claim.id.0;
         match made {
             Ok(made) => {
-                set_phase(current, "saving", claim.settings.num_inference_steps);
+                current.set_phase("saving", claim.settings.num_inference_steps);
                 let image = match self.store(claim, made, began).await {
                     Ok(image) => image,
                     Err(words) => {
@@ -432,6 +384,22 @@ impl Worker {
                         .await?;
                 }
             },
+            // The row says so already.
+            Err(Unmade::HandedOver { .. }) => {}
+            Err(Unmade::Stalled { during }) => {
+                let words = format!("Making this image came to a halt while {during}.");
+                tracing::error!(job, during, "a job came to a halt");
+                self.insist(|| self.queue.fail(claim, &words)).await?;
+            }
+            Err(Unmade::Faulty(fault)) => {
+                let words = match fault.kind {
+                    // The engine says what is wrong, and with what.
+                    Kind::WrongNumbers => fault.words,
+                    _ => format!("the device failed: {}", fault.words),
+                };
+                tracing::error!(job, error = words, "a job failed");
+                self.insist(|| self.queue.fail(claim, &words)).await?;
+            }
             Err(Unmade::Refused(words)) => {
                 tracing::error!(job, error = words, "a job failed");
                 self.insist(|| self.queue.fail(claim, &words)).await?;
@@ -462,150 +430,6 @@ impl Worker {
             }
         }
     }
-
-    /// Writes the PNG to disk under its hash. After this the file is durable, and no row names it yet.
-    async fn store(&self, claim: &Claim, made: Made, began: Instant) -> Result<NewImage, String> {
-        let Made {
-            generation,
-            loading_s,
-            fingerprint,
-        } = made;
-        let (settings, files) = (claim.settings.clone(), self.files.clone());
-        let fallback_reason = lock(&self.desk.fallback_reason).clone();
-        let queued_ms = claim.started_at.saturating_sub(claim.created_at).max(0);
-        tokio::task::spawn_blocking(move || {
-            let facts = Facts {
-                scheduler: generation.scheduler.clone(),
-                device: generation.device.clone(),
-                dtype: generation.dtype.clone(),
-                fallback_reason,
-                rungs: Vec::new(),
-                timings: PhaseTimings {
-                    queued_s: queued_ms as f64 / 1000.0,
-                    loading_s,
-                    text_encoding_s: generation.timings.text_encoding_s,
-                    denoising_s: generation.timings.denoising_s,
-                    decoding_s: generation.timings.decoding_s,
-                    total_s: began.elapsed().as_secs_f64(),
-                },
-                step_s: generation.timings.step_s.clone(),
-                notes: generation.notes.clone(),
-                text_cached: generation.text_cached,
-                model_fingerprint: fingerprint.clone(),
-                version: Facts::VERSION.into(),
-            };
-            let png = write_png(&generation.image, &settings, &facts)
-                .map_err(|error| error.to_string())?;
-            let hash = files
-                .put(&png)
-                .map_err(|error| format!("The image could not be stored: {error}"))?;
-            Ok(NewImage {
-                id: ImageId(Uuid::now_v7().to_string()),
-                sha256: hash.as_str().to_owned(),
-                bytes: png.len() as u64,
-                width: generation.image.width(),
-                height: generation.image.height(),
-                dominant_colour: dominant_colour(&generation.image),
-                recipe: fingerprint.and_then(|print| recipe(&settings, &print, &generation.device)),
-                facts,
-            })
-        })
-        .await
-        .map_err(|error| error.to_string())?
-    }
-}
-
-/// Keeps the claim alive, writes progress down, and hears of cancellations that the pipe lost.
-async fn beat(queue: Queue, claim: Claim, current: Arc<Current>, lease: Lease) {
-    let mut last_good = now_ms();
-    loop {
-        let (phase, step) = lock(&current.phase).clone();
-        match queue.heartbeat(&claim, &phase, step, lease.length()).await {
-            Ok(Pulse::Mine) => last_good = now_ms(),
-            Ok(Pulse::Cancel) => {
-                last_good = now_ms();
-                current.stop(Stop::Cancelled);
-            }
-            Ok(Pulse::Lost) => {
-                current.stop(Stop::Lost);
-                return;
-            }
-            Err(error) => {
-                let silent_s = (now_ms() - last_good) / 1000;
-                tracing::warn!(%error, silent_s, "a heartbeat was not written");
-            }
-        }
-        tokio::time::sleep(lease.heartbeat()).await;
-    }
-}
-
-/// Turns the engine's progress into news.
-pub(super) struct Watcher {
-    current: Arc<Current>,
-    say: Say,
-}
-
-impl Watcher {
-    /// The model is there: from now on the engine looks for stops itself.
-    pub(super) fn loading_done(&self) {
-        self.current.loading.store(false, Ordering::Release);
-    }
-
-    pub(super) fn watch(
-        &self,
-        progress: &Progress<'_>,
-        denoising_since: &mut Option<Instant>,
-    ) -> Control {
-        let phase = match progress.phase {
-            Phase::TextEncoding => "encoding prompt",
-            Phase::ImageEncoding => "encoding image",
-            Phase::Denoising => "denoising",
-            Phase::Decoding => "decoding",
-        };
-        let denoising_s = match progress.phase {
-            Phase::TextEncoding | Phase::ImageEncoding => 0.0,
-            Phase::Denoising | Phase::Decoding => denoising_since
-                .get_or_insert_with(Instant::now)
-                .elapsed()
-                .as_secs_f64(),
-        };
-        self.tell(
-            phase,
-            progress.step,
-            denoising_s,
-            progress.preview.and_then(data_address),
-        );
-        if self.current.stopped().is_some() {
-            Control::Cancel
-        } else {
-            Control::Continue
-        }
-    }
-
-    pub(super) fn tell(&self, phase: &str, step: u32, denoising_s: f64, preview: Option<String>) {
-        set_phase(&self.current, phase, step);
-        (self.say)(&News::Progress {
-            job: self.current.job.clone(),
-            phase: phase.into(),
-            step,
-            denoising_s,
-            preview,
-        });
-    }
-}
-
-fn set_phase(current: &Current, phase: &str, step: u32) {
-    *lock(&current.phase) = (phase.into(), step);
-}
-
-/// A small picture as a `data:` address. PNG: previews are tiny, and flat areas stay flat.
-fn data_address(preview: &RgbImage) -> Option<String> {
-    let mut bytes = Cursor::new(Vec::new());
-    preview.write_to(&mut bytes, image::ImageFormat::Png).ok()?;
-    Some(format!(
-        "data:image/png;base64,{}",
-        base64::engine::general_purpose::STANDARD.encode(bytes.into_inner())
-    ))
 }
 
 fn panic_words(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,8 +1,11 @@
 //! Devices as the server sees them: a probe that answers, crashes, hangs or babbles is a decision
 //! each time, and what was decided is kept.
 
+use atelier_app::admin::DeviceChoice;
+use atelier_server::config::DeviceArgs;
 use atelier_server::db::Db;
-use atelier_server::devices::{Asked, Devices};
+use atelier_server::devices::{Devices, policy};
+use atelier_server::jobs::ladder;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +17,23 @@ fn atelier() -> PathBuf {
 
 async fn database(dir: &Path) -> Db {
     Db::open(&dir.join("atelier.db")).await.unwrap()
+}
+
+/// Devices that were probed once by `program`, with this device asked for.
+async fn probed(db: &Db, program: PathBuf, asked: Option<&str>, limit: Duration) -> Devices {
+    let args = DeviceArgs {
+        device: asked.map(str::to_owned),
+        ..DeviceArgs::default()
+    };
+    let devices = Devices::open(db.clone(), program, args, Some(limit))
+        .await
+        .unwrap();
+    assert!(
+        devices.plan().borrow().lanes.is_empty(),
+        "jobs wait for the decision"
+    );
+    devices.test_again().await.unwrap();
+    devices
 }
 
 /// A program in the probe's place. Committed, not written by the tests: Linux refuses to start a
@@ -28,9 +48,7 @@ fn stand_in(name: &str) -> PathBuf {
 async fn the_real_probe_decides_and_the_decision_keeps_its_date() {
     let dir = tempfile::tempdir().unwrap();
     let db = database(dir.path()).await;
-    let devices = Devices::start_within(db.clone(), atelier(), Asked::Cpu, LIMIT)
-        .await
-        .unwrap();
+    let devices = probed(&db, atelier(), Some("cpu"), LIMIT).await;
     let first = devices.report().await.unwrap();
     assert!(!first.degraded);
     assert!(first.decision.starts_with("Running on the CPU"));
@@ -49,9 +67,7 @@ async fn the_real_probe_decides_and_the_decision_keeps_its_date() {
     );
     assert!(again.probed_at >= first.probed_at);
 
-    let restarted = Devices::start_within(db, atelier(), Asked::Cpu, LIMIT)
-        .await
-        .unwrap();
+    let restarted = probed(&db, atelier(), Some("cpu"), LIMIT).await;
     assert_eq!(restarted.report().await.unwrap().since, first.since);
 }
 
@@ -66,9 +82,7 @@ async fn a_probe_that_ends_badly_is_a_decision() {
         ("silent.sh", "no report"),
     ] {
         let program = stand_in(name);
-        let devices = Devices::start_within(db.clone(), program, Asked::Auto, LIMIT)
-            .await
-            .unwrap();
+        let devices = probed(&db, program, None, LIMIT).await;
         let report = devices.report().await.unwrap();
         assert!(report.degraded, "{name}");
         assert!(report.decision.contains(said), "{}", report.decision);
@@ -77,9 +91,7 @@ async fn a_probe_that_ends_badly_is_a_decision() {
         assert!(devices.fallback_reason().unwrap().contains(said));
     }
     let missing = dir.path().join("missing");
-    let devices = Devices::start_within(db, missing, Asked::Auto, LIMIT)
-        .await
-        .unwrap();
+    let devices = probed(&db, missing, None, LIMIT).await;
     assert!(devices.decision().contains("could not be started"));
 }
 
@@ -89,9 +101,7 @@ async fn a_probe_that_hangs_is_stopped_in_time() {
     let db = database(dir.path()).await;
     let program = stand_in("hang.sh");
     let began = Instant::now();
-    let devices = Devices::start_within(db, program, Asked::Auto, Duration::from_secs(1))
-        .await
-        .unwrap();
+    let devices = probed(&db, program, None, Duration::from_secs(1)).await;
     assert!(began.elapsed() < Duration::from_secs(60));
     assert!(devices.decision().contains("did not end within 1 seconds"));
 }
@@ -102,9 +112,7 @@ async fn testing_again_finds_what_was_put_right_and_counts_from_now() {
     let db = database(dir.path()).await;
     let program = dir.path().join("atelier");
     std::os::unix::fs::symlink(stand_in("fail.sh"), &program).unwrap();
-    let devices = Devices::start_within(db, program.clone(), Asked::Auto, LIMIT)
-        .await
-        .unwrap();
+    let devices = probed(&db, program.clone(), None, LIMIT).await;
     let before = devices.report().await.unwrap();
     assert!(before.degraded);
     std::fs::remove_file(&program).unwrap();
@@ -114,4 +122,115 @@ async fn testing_again_finds_what_was_put_right_and_counts_from_now() {
     assert!(!after.devices[0].checks.is_empty());
     assert_eq!(after.since, after.probed_at);
     assert_eq!(devices.report().await.unwrap(), after);
+}
+
+#[tokio::test]
+async fn a_choice_is_checked_kept_and_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = database(dir.path()).await;
+    let devices = probed(&db, atelier(), None, LIMIT).await;
+    let choice = DeviceChoice {
+        device: "cpu".into(),
+        idle_release_s: 60,
+        ..DeviceChoice::default()
+    };
+    for (field, wrong) in [
+        (
+            "device",
+            DeviceChoice {
+                device: "abacus".into(),
+                ..choice.clone()
+            },
+        ),
+        (
+            "precision",
+            DeviceChoice {
+                precision: "f8".into(),
+                ..choice.clone()
+            },
+        ),
+        (
+            "refiner_device",
+            DeviceChoice {
+                refiner_device: Some("cpu".into()),
+                ..choice.clone()
+            },
+        ),
+        (
+            "idle_release_s",
+            DeviceChoice {
+                idle_release_s: 1_000_000,
+                ..choice.clone()
+            },
+        ),
+    ] {
+        let error = devices.choose(wrong).await.unwrap_err();
+        assert!(format!("{error:?}").contains(field), "{error:?}");
+    }
+    let report = devices.choose(choice.clone()).await.unwrap();
+    assert_eq!(report.choice, choice);
+    assert_eq!(
+        report.decision,
+        "Running on the CPU, as an administrator chose."
+    );
+    assert_eq!(report.events[0].kind, "decision");
+    assert_eq!(report.events[1].kind, "choice");
+    assert!(report.fixed.is_empty());
+    assert_eq!(devices.plan().borrow().idle_release_s, 60);
+    // A new server remembers it, and the command line goes first.
+    let again = probed(&db, atelier(), None, LIMIT).await;
+    assert_eq!(again.report().await.unwrap().choice, choice);
+    let fixed = probed(&db, atelier(), Some("auto"), LIMIT).await;
+    let report = fixed.choose(choice).await.unwrap();
+    assert_eq!(
+        (report.choice.device.as_str(), report.choice.idle_release_s),
+        ("auto", 60)
+    );
+    assert_eq!(report.fixed, ["device"]);
+}
+
+#[tokio::test]
+async fn three_failures_rest_a_device_and_what_befell_it_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = database(dir.path()).await;
+    let devices = probed(&db, atelier(), None, LIMIT).await;
+    for _ in 0..3 {
+        devices
+            .failure("cuda:0", "the device is lost")
+            .await
+            .unwrap();
+    }
+    let events = devices.report().await.unwrap().events;
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["resting", "failure", "failure", "failure", "probe"]);
+    assert!(
+        events[0].message.contains("rests for 29 seconds")
+            || events[0].message.contains("rests for 30 seconds"),
+        "{}",
+        events[0].message
+    );
+    assert_eq!(events[1].device, "cuda:0");
+}
+
+/// The part of a document between a pair of marks.
+fn marked<'d>(document: &'d str, mark: &str) -> &'d str {
+    let (_, rest) = document.split_once(&format!("<!-- {mark} -->\n")).unwrap();
+    rest.split_once(&format!("<!-- /{mark} -->")).unwrap().0
+}
+
+#[test]
+fn the_documentation_prints_the_tables_as_they_are_in_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/devices.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    for (mark, table) in [
+        ("policy", policy::in_markdown()),
+        ("ladder", ladder::in_markdown()),
+    ] {
+        let printed = marked(&document, mark);
+        assert_eq!(
+            printed.trim(),
+            table.trim(),
+            "docs/devices.md, {mark}: put this there:\n{table}"
+        );
+    }
 }

@@ -20,7 +20,6 @@ mod prompts;
 mod refusals;
 mod schedulers;
 mod schedules;
-mod second_opinion;
 mod single_file;
 mod tiling;
 mod tokens;

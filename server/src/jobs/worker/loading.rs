@@ -2,13 +2,19 @@
 //! Prompts, schedulers and LoRAs change nothing about it; a refiner stays with its base also for
 //! jobs that do without.
 
-use super::Watcher;
+use super::watcher::Watcher;
+use crate::devices::Way;
+use crate::devices::probe::ops::{engine_dtype, fault_of};
+use crate::devices::trial::{Fault, Kind};
 use crate::models::fingerprint::Fingerprints;
 use crate::models::{AddOns, Models, WeightFiles, engine_input, engine_request};
 use crate::uploads;
 use atelier_app::studio::Settings;
 use atelier_engine::image::{read_grey, read_rgb};
-use atelier_engine::{EngineError, GenerateRequest, Generation, LoadEvent, LoadOptions, Pipeline};
+use atelier_engine::{
+    DeviceId, EngineError, GenerateRequest, Generation, LoadEvent, LoadOptions, Pipeline,
+    Residence, VaeTiling,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +31,56 @@ pub(super) enum Unmade {
     Stopped,
     Refused(String),
     Panicked(String),
+    /// The device failed.
+    Faulty(Fault),
+    /// Nothing moves any more.
+    Stalled {
+        during: String,
+    },
+    /// The device failed, and another worker goes on with it.
+    HandedOver {
+        spares_process: bool,
+    },
+}
+
+/// Where and how a job is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bench {
+    pub device: DeviceId,
+    pub refiner_device: Option<DeviceId>,
+    pub way: Way,
+}
+
+impl Bench {
+    /// Whether a pipeline loaded for `self` serves at `other`: tiles are chosen with each image.
+    fn serves(&self, other: &Bench) -> bool {
+        let tiles_aside = |bench: &Bench| Bench {
+            way: Way {
+                tiled_vae: false,
+                ..bench.way
+            },
+            ..*bench
+        };
+        tiles_aside(self) == tiles_aside(other)
+    }
+
+    fn options(&self, files: &WeightFiles) -> LoadOptions {
+        LoadOptions {
+            refiner: files.refiner.clone(),
+            vae: files.vae.clone(),
+            device: self.device,
+            refiner_device: self.refiner_device,
+            dtype: engine_dtype(self.way.dtype),
+            storage_dtype: (self.way.storage != self.way.dtype)
+                .then(|| engine_dtype(self.way.storage)),
+            residence: if self.way.in_turn {
+                Residence::InTurn
+            } else {
+                Residence::Whole
+            },
+            ..LoadOptions::default()
+        }
+    }
 }
 
 /// Which files a pipeline is loaded from, by what is in them.
@@ -48,6 +104,7 @@ impl Key {
 #[derive(Clone)]
 pub(super) struct Resident {
     key: Key,
+    bench: Bench,
     pipeline: Arc<Pipeline>,
 }
 
@@ -55,6 +112,7 @@ pub(super) struct Resident {
 pub(super) struct Needs {
     files: WeightFiles,
     key: Key,
+    bench: Bench,
     fingerprint: Option<String>,
 }
 
@@ -68,6 +126,7 @@ impl Needs {
         models: &Models,
         add_ons: &AddOns,
         prints: &Fingerprints,
+        bench: Bench,
     ) -> Result<Self, Unmade> {
         let refused = |words: String| Unmade::Refused(words);
         let files = models
@@ -87,13 +146,14 @@ impl Needs {
         Ok(Self {
             files,
             key,
+            bench,
             fingerprint,
         })
     }
 
     /// Whether the pipeline in memory will do.
     pub(super) fn met_by(&self, resident: &Resident) -> bool {
-        resident.key.serves(&self.key)
+        resident.key.serves(&self.key) && resident.bench.serves(&self.bench)
     }
 
     /// The engine's request: images decoded, LoRAs by their files.
@@ -101,6 +161,9 @@ impl Needs {
         let refused = |error: EngineError| Unmade::Refused(error.to_string());
         let mut request = engine_request(settings);
         request.previews = true;
+        if self.bench.way.tiled_vae {
+            request.vae_tiling = VaeTiling::On;
+        }
         request.loras.clone_from(&self.files.loras);
         if let Some(file) = &settings.init_image {
             let bytes = uploads::read(data_dir, file).map_err(Unmade::Refused)?;
@@ -135,25 +198,28 @@ pub(super) fn run_engine(
         Some(resident) => (resident, 0.0),
         None => {
             watcher.tell("loading model", 0, 0.0, None);
-            let options = LoadOptions {
-                refiner: needs.files.refiner.clone(),
-                vae: needs.files.vae.clone(),
-                ..LoadOptions::default()
-            };
+            let (device, way) = (needs.bench.device, needs.bench.way.words());
+            let model = &settings.model;
+            tracing::info!(model, %device, way, "loading a model");
+            let options = needs.bench.options(&needs.files);
             let loaded = Pipeline::load(&needs.files.model, &options, &mut |event| {
                 let LoadEvent::Component { name, index, count } = event;
                 let phase = format!("loading model: {name} ({} of {count})", index + 1);
+                tracing::info!(model, %device, "{phase}, {:.1} s so far", began.elapsed().as_secs_f64());
                 watcher.tell(&phase, 0, 0.0, None);
             });
             match loaded {
                 Ok(pipeline) => {
                     let resident = Resident {
                         key: needs.key,
+                        bench: needs.bench,
                         pipeline: Arc::new(pipeline),
                     };
-                    (resident, began.elapsed().as_secs_f64())
+                    let loading_s = began.elapsed().as_secs_f64();
+                    tracing::info!(model, %device, "the model is loaded, after {loading_s:.1} s");
+                    (resident, loading_s)
                 }
-                Err(error) => return (None, Err(Unmade::Refused(error.to_string()))),
+                Err(error) => return (None, Err(unmade(error))),
             }
         }
     };
@@ -168,8 +234,20 @@ pub(super) fn run_engine(
             loading_s,
             fingerprint: needs.fingerprint,
         }),
-        Err(EngineError::Cancelled) => Err(Unmade::Stopped),
-        Err(error) => Err(Unmade::Refused(error.to_string())),
+        Err(error) => Err(unmade(error)),
     };
     (Some(resident), made)
+}
+
+fn unmade(error: EngineError) -> Unmade {
+    match error {
+        EngineError::Cancelled => Unmade::Stopped,
+        EngineError::Device(fault) => Unmade::Faulty(fault_of(fault)),
+        EngineError::NonFinite { phase } => Unmade::Faulty(Fault {
+            kind: Kind::WrongNumbers,
+            during: phase.to_string(),
+            words: error.to_string(),
+        }),
+        _ => Unmade::Refused(error.to_string()),
+    }
 }
