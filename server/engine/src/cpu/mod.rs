@@ -5,6 +5,7 @@
 //! of the engine with unsafe arithmetic: the inner loops in [`gemm`] and [`winograd`], behind checks of
 //! their bounds.
 
+mod allocator;
 mod attention;
 mod conv2d;
 mod gemm;
@@ -16,10 +17,12 @@ mod pages;
 mod pointwise;
 pub mod profile;
 mod vectorised;
+mod widen;
 mod winograd;
 
 use candle_core::{CpuStorage, Layout, Result};
 
+pub(crate) use allocator::{give_pages_back, keep_pages};
 pub use attention::attention;
 pub use conv2d::{ConvGeometry, conv2d};
 pub use gemm::fma_peak;
@@ -27,6 +30,7 @@ pub use layout::{channels_first, channels_last, upsample_nearest};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
 pub use pointwise::{Pointwise, geglu, pointwise};
+pub(crate) use widen::widen_f16;
 
 /// The values of a contiguous f32 tensor.
 fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -4,39 +4,66 @@
 
 use memmap2::MmapMut;
 
-/// Room for f32 values. Starts empty, grows when more is asked for.
+/// What memory is asked for: numbers, any bits of which are valid.
+pub trait Word: Copy {}
+impl Word for f32 {}
+impl Word for u16 {}
+
+/// Room for numbers. Starts empty, grows when more is asked for.
 #[derive(Default)]
 pub struct Pages {
     map: Option<MmapMut>,
+    /// First byte in use.
+    start: usize,
+    /// Bytes in use from there on.
+    room: usize,
 }
+
+/// Bytes of a huge page on most machines.
+const HUGE: usize = 2 << 20;
 
 impl Pages {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { map: None }
+        Self {
+            map: None,
+            start: 0,
+            room: 0,
+        }
     }
 
     /// `count` values, with whatever was left in them.
     ///
     /// # Panics
     /// If the system has no more memory, as any allocation does.
-    pub fn room(&mut self, count: usize) -> &mut [f32] {
-        let bytes = count * size_of::<f32>();
-        if self.map.as_ref().is_none_or(|map| map.len() < bytes) {
+    pub fn room<T: Word>(&mut self, count: usize) -> &mut [T] {
+        let bytes = count * size_of::<T>();
+        if self.room < bytes {
             // What was there goes first, so that the two never need memory together.
-            self.map = None;
-            let map = MmapMut::map_anon(bytes.max(1)).expect("there is memory left");
+            *self = Self::new();
+            // A huge page needs a whole one, at a multiple of its size.
+            let room = if bytes < HUGE / 8 {
+                bytes
+            } else {
+                bytes.next_multiple_of(HUGE)
+            };
+            let map = MmapMut::map_anon(room + HUGE).expect("there is memory left");
             #[cfg(target_os = "linux")]
             {
                 // Only a wish: without huge pages it works all the same.
                 let _ = map.advise(memmap2::Advice::HugePage);
             }
+            self.start = map.as_ptr().align_offset(HUGE).min(HUGE);
+            self.room = room;
             self.map = Some(map);
         }
-        let bytes = self.map.as_deref_mut().unwrap_or_default();
-        // SAFETY: any bytes are f32 values; a mapping begins at a page, so nothing is cut off
-        // before the first value.
-        let (_, values, _) = unsafe { bytes.align_to_mut::<f32>() };
+        let bytes = match &mut self.map {
+            Some(map) => &mut map[self.start..][..bytes],
+            None => &mut [],
+        };
+        // SAFETY: any bytes are such numbers; `start` is a multiple of a page, so nothing is cut off
+        // before the first.
+        let (_, values, _) = unsafe { bytes.align_to_mut::<T>() };
         &mut values[..count]
     }
 }
@@ -48,10 +75,10 @@ mod tests {
     #[test]
     fn room_grows_and_keeps() {
         let mut pages = Pages::new();
-        assert_eq!(pages.room(0).len(), 0);
+        assert_eq!(pages.room::<f32>(0).len(), 0);
         pages.room(3).copy_from_slice(&[1.0, 2.0, 3.0]);
-        assert_eq!(pages.room(2), [1.0, 2.0]);
-        assert_eq!(pages.room(3), [1.0, 2.0, 3.0]);
+        assert_eq!(pages.room::<f32>(2), [1.0, 2.0]);
+        assert_eq!(pages.room::<f32>(3), [1.0, 2.0, 3.0]);
         let large = pages.room(1 << 20);
         large.fill(4.0);
         assert_eq!(large.len(), 1 << 20);

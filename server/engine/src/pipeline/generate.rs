@@ -12,6 +12,7 @@ use super::image_to_image::Source;
 use super::plan::{Stage, Start, stages};
 use super::preview::Previewer;
 use super::{Control, Generation, Phase, Pipeline, Progress, Timings};
+use crate::cpu::give_pages_back;
 use crate::image::to_rgb;
 use crate::model::ModelKind;
 use crate::rng::TorchGenerator;
@@ -138,6 +139,7 @@ pub(super) fn generate(
         let step_s = &mut timings.step_s;
         latents = Some(denoiser.run(start, &mut generator, &mut observer, step_s)?);
         stage.expert.unet.release();
+        give_pages_back();
         timings.stage_steps.push(stage.steps.len());
         timings.denoising_s += denoising.elapsed().as_secs_f64();
     }
@@ -151,6 +153,7 @@ pub(super) fn generate(
     let latents = tensor(latents, 1, shape)?;
     let mut image = to_rgb(&vae.decode_scaled_in_tiles(&latents, tiles)?)?;
     vae.release();
+    give_pages_back();
 
     // 6. Put it back, where only a region was worked on.
     if let (Some(masked), Some(input)) = (

@@ -204,6 +204,7 @@ impl Pipeline {
         on_event: &mut dyn FnMut(LoadEvent<'_>),
     ) -> Result<Self, EngineError> {
         cpu::set_threads(options.threads);
+        cpu::keep_pages();
         if (options.device, options.dtype) != (DeviceId::Cpu, ComputeDtype::F32) {
             return Err(EngineError::Device(DeviceFault {
                 kind: FaultKind::Other,

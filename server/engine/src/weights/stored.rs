@@ -5,10 +5,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
-use half::slice::HalfFloatSliceExt;
-
 use super::mapped::WeightFile;
+use crate::cpu::widen_f16;
+use candle_core::{Device, Tensor};
 
 /// How numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,20 +205,6 @@ impl StoredMatrix {
             }
         }
         Tensor::from_vec(values, (self.rows, self.columns), &Device::Cpu)
-    }
-}
-
-/// f16 to f32 with the machine's own instruction, which needs the words in place: files may put
-/// them at odd addresses, so they pass through a small buffer.
-fn widen_f16(bytes: &[u8], out: &mut [f32]) {
-    const BLOCK: usize = 64;
-    let mut buffer = [half::f16::ZERO; BLOCK];
-    for (out, bytes) in out.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
-        let buffer = &mut buffer[..out.len()];
-        for (value, word) in buffer.iter_mut().zip(bytes.as_chunks::<2>().0) {
-            *value = half::f16::from_le_bytes(*word);
-        }
-        buffer.convert_to_f32_slice(out);
     }
 }
 

@@ -2,8 +2,12 @@
 //! that may be weights in any stored format or the unfolded input of a convolution. Nothing is
 //! widened or unfolded as a whole.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(super) mod kernel;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -70,11 +74,31 @@ pub fn multiply(
     bias: Bias<'_>,
     parallel: bool,
 ) {
-    multiply_with(kernel(), out, stride, a, b, bias, parallel);
+    multiply_with(best_unit(a), out, stride, a, b, bias, parallel);
+}
+
+/// What does the arithmetic of a product.
+#[derive(Clone, Copy)]
+enum Unit<'a> {
+    /// The tile registers.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
+    /// Vectors.
+    Vectors(&'a Kernel),
+}
+
+/// What this machine multiplies fastest with. It depends on the left operand's depth and kind only.
+fn best_unit(a: &Operand<'_>) -> Unit<'static> {
+    #[cfg(target_arch = "x86_64")]
+    if tiled::takes(a) {
+        return Unit::Tiles;
+    }
+    let _ = a;
+    Unit::Vectors(kernel())
 }
 
 fn multiply_with(
-    kernel: &Kernel,
+    unit: Unit<'_>,
     out: &mut [f32],
     stride: usize,
     a: &Operand<'_>,
@@ -108,13 +132,18 @@ fn multiply_with(
         start: out.as_mut_ptr(),
         stride,
     };
-    let task = Task {
-        kernel,
-        a,
-        b,
-        bias,
-        depth,
-        output,
+    let work = |rows: (usize, usize), columns: (usize, usize)| match unit {
+        #[cfg(target_arch = "x86_64")]
+        Unit::Tiles => tiled::Product { a, b, bias, output }.run(rows, columns),
+        Unit::Vectors(kernel) => Task {
+            kernel,
+            a,
+            b,
+            bias,
+            depth,
+            output,
+        }
+        .run(rows, columns),
     };
     let threads = if parallel {
         rayon::current_num_threads()
@@ -122,18 +151,23 @@ fn multiply_with(
         1
     };
     if threads == 1 {
-        task.run((0, rows), (0, columns));
+        work((0, rows), (0, columns));
         return;
     }
-    let (down, across) = grid(kernel, rows, columns, threads);
+    let tile = match unit {
+        #[cfg(target_arch = "x86_64")]
+        Unit::Tiles => (amx::SIDE, amx::SIDE),
+        Unit::Vectors(kernel) => (kernel.rows, kernel.lanes * VECTORS),
+    };
+    let (down, across) = grid(tile, rows, columns, threads);
     let (height, width) = (
-        rows.div_ceil(down).next_multiple_of(kernel.rows),
-        columns.div_ceil(across).next_multiple_of(kernel.lanes),
+        rows.div_ceil(down).next_multiple_of(tile.0),
+        columns.div_ceil(across).next_multiple_of(tile.1),
     );
     (0..down * across).into_par_iter().for_each(|index| {
         let (top, left) = (index / across * height, index % across * width);
         if top < rows && left < columns {
-            task.run(
+            work(
                 (top, height.min(rows - top)),
                 (left, width.min(columns - left)),
             );
@@ -143,11 +177,8 @@ fn multiply_with(
 
 /// Number of tasks down and across: some for each thread, since cores are rarely equally free, and
 /// shaped so that as little as possible is packed twice.
-fn grid(kernel: &Kernel, rows: usize, columns: usize, threads: usize) -> (usize, usize) {
-    let most = (
-        rows.div_ceil(kernel.rows),
-        columns.div_ceil(kernel.lanes * VECTORS),
-    );
+fn grid(tile: (usize, usize), rows: usize, columns: usize, threads: usize) -> (usize, usize) {
+    let most = (rows.div_ceil(tile.0), columns.div_ceil(tile.1));
     let wanted = (3 * threads).min(most.0 * most.1);
     let mut best = (1, 1);
     let mut least = usize::MAX;
@@ -457,11 +488,52 @@ mod tests {
     use crate::rng::TorchGenerator;
     use crate::weights::StoredMatrix;
 
+    /// Everything that this machine multiplies with: name, unit, and error of a single product of
+    /// two normal numbers, at most.
+    fn units(kernels: &[Kernel]) -> Vec<(&'static str, Unit<'_>, f64)> {
+        let mut units: Vec<_> = kernels
+            .iter()
+            .map(|kernel| (kernel.name, Unit::Vectors(kernel), 4e-6))
+            .collect();
+        #[cfg(target_arch = "x86_64")]
+        if amx::available() {
+            units.push(("amx", Unit::Tiles, 4e-6));
+        } else {
+            eprintln!("not tested: this machine has no tile registers (AMX)");
+        }
+        units
+    }
+
+    /// Whatever is undefined stays so.
+    #[test]
+    fn undefined_numbers_are_not_lost() {
+        let kernels = kernel::all();
+        for (name, unit, _) in units(&kernels) {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let depth = 70;
+                let mut a = vec![1.0; 2 * depth];
+                a[depth + 3] = bad;
+                let rows = |values| Operand::Rows {
+                    values,
+                    count: 2,
+                    depth,
+                    stride: depth,
+                };
+                let b = vec![0.5; 2 * depth];
+                let mut out = [0.0; 4];
+                multiply_with(unit, &mut out, 2, &rows(&a), &rows(&b), Bias::None, false);
+                assert_eq!(out[..2], [35.0; 2], "{name}");
+                assert!(out[2..].iter().all(|x| !x.is_finite()), "{name}: {out:?}");
+            }
+        }
+    }
+
     /// Every kernel, with sizes around the edges of tiles and panels, against sums in f64.
     #[test]
     fn products_are_right_at_every_edge() {
         let mut generator = TorchGenerator::new(1);
-        for kernel in kernel::all() {
+        let kernels = kernel::all();
+        for (name, unit, digits) in units(&kernels) {
             for (rows, columns, depth) in [
                 (1, 1, 1),
                 (4, 24, 7),
@@ -470,6 +542,8 @@ mod tests {
                 (3, 17, 600),
                 (130, 33, 31),
                 (17, 1100, 5),
+                (65, 290, 2600),
+                (1100, 40, 70),
             ] {
                 let a = generator.randn(rows * depth);
                 let b = generator.randn(columns * depth);
@@ -484,7 +558,7 @@ mod tests {
                 let stride = columns + 3;
                 let mut out = vec![f32::NAN; rows * stride];
                 multiply_with(
-                    &kernel,
+                    unit,
                     &mut out,
                     stride,
                     &rows_of_a,
@@ -499,7 +573,7 @@ mod tests {
                 let row_bias = &bias[..1].repeat(rows);
                 let mut other = vec![0.0; rows * columns];
                 multiply_with(
-                    &kernel,
+                    unit,
                     &mut other,
                     columns,
                     &rows_of_a,
@@ -517,7 +591,7 @@ mod tests {
                         let sum: f64 = (0..depth)
                             .map(|k| f64::from(a[i * depth + k]) * f64::from(b[j * depth + k]))
                             .sum();
-                        let tolerance = 1e-6 * (depth as f64).sqrt() * 4.0;
+                        let tolerance = digits * (depth as f64).sqrt();
                         for (got, bias) in [
                             (out[i * stride + j], bias[j]),
                             (other[i * columns + j], bias[0]),
@@ -526,7 +600,7 @@ mod tests {
                             assert!(
                                 error <= tolerance,
                                 "{} {rows}×{columns}×{depth} at {i}, {j}: off by {error}",
-                                kernel.name
+                                name
                             );
                         }
                     }
@@ -561,9 +635,9 @@ mod tests {
     fn tasks_cover_all_threads() {
         for (rows, columns) in [(2048, 1280), (1, 1280), (320, 4096), (77, 640), (3, 5)] {
             for threads in [2, 3, 8, 64] {
-                let kernel = kernel();
-                let (down, across) = grid(kernel, rows, columns, threads);
-                let tiles = rows.div_ceil(kernel.rows) * columns.div_ceil(kernel.lanes * VECTORS);
+                let tile = (8, 48);
+                let (down, across) = grid(tile, rows, columns, threads);
+                let tiles = rows.div_ceil(tile.0) * columns.div_ceil(tile.1);
                 assert!(
                     down * across >= threads.min(tiles),
                     "{rows} {columns} {threads}"
