@@ -20,6 +20,7 @@ mod prompts;
 mod refusals;
 mod schedulers;
 mod schedules;
+mod second_opinion;
 mod single_file;
 mod tiling;
 mod tokens;
