@@ -9,7 +9,10 @@ use crate::admin::{
     DeviceChoice, DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow,
 };
 use crate::error::AppError;
-use crate::gallery::{GalleryPage, ImageDetail, ImageId};
+use crate::gallery::{
+    Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
+    Trash,
+};
 use crate::studio::{
     AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary, PromptTokens,
 };
@@ -122,7 +125,7 @@ pub trait Jobs: Send + Sync {
     async fn device_badge(&self, viewer: &Viewer) -> Answer<DeviceBadge>;
 }
 
-/// A user's own images.
+/// A user's own images, and what others share.
 #[async_trait]
 pub trait Gallery: Send + Sync {
     /// One page, newest first; `after` is the previous page's `next`.
@@ -131,11 +134,42 @@ pub trait Gallery: Send + Sync {
         viewer: &Viewer,
         after: Option<&str>,
         limit: u32,
+    ) -> Answer<GalleryPage> {
+        self.find_images(viewer, &ImageQuery::default(), after, limit)
+            .await
+    }
+    /// As `list_images`, of those that a query asks for. A collection may be somebody else's, if
+    /// it is shared.
+    async fn find_images(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+        limit: u32,
     ) -> Answer<GalleryPage>;
-    /// One image with everything known about it.
+    /// What the images that a query asks for have in common.
+    async fn facets(&self, viewer: &Viewer, query: &ImageQuery) -> Answer<Facets>;
+    /// One image with everything known about it; not one that lies in the trash.
     async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail>;
-    /// Deletes an image: row at once, file once nothing refers to it.
+    /// Puts an image into the trash.
     async fn delete_image(&self, viewer: &Viewer, id: &ImageId) -> Answer<()>;
+    /// Does something to several images and answers to how many. Those that are not the viewer's
+    /// are left out, as if they did not exist.
+    async fn act(&self, viewer: &Viewer, ids: &[ImageId], act: ImageAct) -> Answer<u32>;
+    /// What lies in the viewer's trash; `after` is the previous page's `next`.
+    async fn trash(&self, viewer: &Viewer, after: Option<&str>, limit: u32) -> Answer<Trash>;
+    /// Deletes everything in the viewer's trash; answers how many images.
+    async fn empty_trash(&self, viewer: &Viewer) -> Answer<u32>;
+    /// Sets after how many days images in anybody's trash go for good; for administrators.
+    async fn set_trash_days(&self, viewer: &Viewer, days: u32) -> Answer<()>;
+    /// The viewer's collections by name, then those that others share.
+    async fn collections(&self, viewer: &Viewer) -> Answer<Vec<Collection>>;
+    /// Makes, changes or deletes a collection of the viewer's, and answers it as it is then.
+    async fn change_collection(
+        &self,
+        viewer: &Viewer,
+        act: CollectionAct,
+    ) -> Answer<Option<Collection>>;
 }
 
 /// What only administrators may ask; each method refuses anybody else with `Forbidden`.

@@ -20,7 +20,7 @@ pub mod studio; // asking for an image, watching it appear
 use crate::account::{AccountPage, SetupPage, SignInPage};
 use crate::admin::AdminPage;
 use crate::components::{Nav, Toasts};
-use crate::gallery::{GalleryIndexPage, ImagePage};
+use crate::gallery::{CollectionsPage, GalleryIndexPage, ImagePage, TrashPage, provide_undo};
 use crate::not_found::NotFound;
 use crate::studio::StudioPage;
 use leptos::prelude::*;
@@ -70,6 +70,7 @@ pub fn App() -> impl IntoView {
     hydrated::provide_hydrated();
     let viewer = session::provide_viewer();
     let live = live::provide_live();
+    provide_undo();
     if viewer.is_some() {
         live::follow(live);
     }
@@ -86,6 +87,8 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/") view=StudioPage ssr=SsrMode::Async/>
                     <Route path=path!("/gallery") view=GalleryIndexPage ssr=SsrMode::Async/>
                     <Route path=path!("/gallery/:id") view=ImagePage ssr=SsrMode::Async/>
+                    <Route path=path!("/collections") view=CollectionsPage ssr=SsrMode::Async/>
+                    <Route path=path!("/trash") view=TrashPage ssr=SsrMode::Async/>
                     <Route path=path!("/account") view=AccountPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>
                     <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async/>

@@ -82,6 +82,8 @@ fn Place(href: &'static str, name: &'static str) -> impl IntoView {
     let here = move || {
         path.with(|path| match href {
             "/" => path == "/",
+            // Collections and the trash are rooms of the gallery.
+            "/gallery" if path == "/collections" || path == "/trash" => true,
             _ => path == href || path.starts_with(&format!("{href}/")),
         })
     };

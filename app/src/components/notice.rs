@@ -3,6 +3,7 @@
 use super::badge::Tone;
 use super::words::percent_encode;
 use crate::error::AppError;
+use crate::gallery::UndoToast;
 use crate::hydrated::after;
 use crate::live::use_live;
 use crate::studio::{JobState, JobView};
@@ -104,6 +105,7 @@ pub fn Toasts() -> impl IntoView {
     view! {
         <div class="toasts" role="status" aria-live="polite">
             {toast}
+            <UndoToast/>
             {move || live.is_lost().then(|| view! {
                 <div class="toast toast-quiet">"Connection lost, retrying …"</div>
             })}

@@ -1,6 +1,7 @@
 //! `/gallery/:id`: one image and everything known about it.
 
-use super::{DeleteImage, ImageDetail, ImageId, get_image};
+use super::image_acts::{Acts, Lineage};
+use super::{ImageDetail, ImageId, get_image};
 use crate::components::{
     ErrorNotice, Moment, Notice, Picture, TimingBar, Tone, bytes_text, number_text, ratio_class,
     seconds_text,
@@ -9,10 +10,9 @@ use crate::error::AppError;
 use crate::not_found::NotFound;
 use crate::session::SignedInOnly;
 use crate::studio::Settings;
-use leptos::form::ActionForm;
 use leptos::prelude::*;
 use leptos_meta::Title;
-use leptos_router::hooks::{use_navigate, use_params_map};
+use leptos_router::hooks::use_params_map;
 
 /// `/gallery/:id`
 #[component]
@@ -55,6 +55,9 @@ fn Detail(image: ImageDetail) -> impl IntoView {
         None => view! { <span class="button button-small button-off" aria-hidden="true">{words}</span> }.into_any(),
     }
     };
+    let whose = (!image.mine).then(|| {
+        view! { <p class="quiet">{format!("In a collection that {} shares", image.owner)}</p> }
+    });
     view! {
         <div class="image-page">
             <div class="image-head">
@@ -77,12 +80,9 @@ fn Detail(image: ImageDetail) -> impl IntoView {
             </figure>
             <div class="image-side">
                 <h1 class="image-prompt">{settings.prompt.clone()}</h1>
-                <div class="row row-wrap">
-                    <a class="button button-main" href=file_url rel="external" download=format!("atelier-{}.png", settings.seed)>"Download"</a>
-                    <a class="button" href=format!("/?from={}", card.id.0)>"Use these settings"</a>
-                    <a class="button" href=format!("/?init_image=image:{}", card.id.0)>"Start from this image"</a>
-                    <Delete id=card.id.clone()/>
-                </div>
+                {whose}
+                <Acts image=image.clone()/>
+                <Lineage image=image.clone()/>
                 <Facts image=image/>
             </div>
         </div>
@@ -121,6 +121,7 @@ fn Facts(image: ImageDetail) -> impl IntoView {
             {more_facts(&settings)}
             <dt>"Device"</dt><dd>{format!("{} · {}", image.device.to_uppercase(), image.dtype)}</dd>
             {fallback}
+            {image.imported_from.map(|program| view! { <dt>"Brought here from"</dt><dd>{program}</dd> })}
             <dt>"Made"</dt><dd><Moment at=image.card.created_at/></dd>
             <dt>"File"</dt><dd class="number">{format!("PNG, {}", bytes_text(image.bytes))}</dd>
         </dl>
@@ -160,33 +161,4 @@ fn more_facts(settings: &Settings) -> impl IntoView + use<> {
     .into_iter()
     .filter_map(|(name, value)| Some(view! { <dt>{name}</dt><dd>{value?}</dd> }))
     .collect_view()
-}
-
-/// Asks once more before deleting; works as a plain form too.
-#[component]
-fn Delete(id: ImageId) -> impl IntoView {
-    let action = ServerAction::<DeleteImage>::new();
-    let navigate = use_navigate();
-    Effect::new(move |_| {
-        if matches!(action.value().get(), Some(Ok(()))) {
-            navigate("/gallery", Default::default());
-        }
-    });
-    let error = move || match action.value().get() {
-        Some(Err(error)) => Some(view! { <ErrorNotice error=error/> }),
-        _ => None,
-    };
-    view! {
-        <details class="confirm">
-            <summary class="button">"Delete …"</summary>
-            <div class="confirm-panel">
-                <p>"Delete this image for good? The file goes with it."</p>
-                {error}
-                <ActionForm action=action>
-                    <input type="hidden" name="id" value=id.0/>
-                    <button class="button button-bad" type="submit" disabled=move || action.pending().get()>"Delete for good"</button>
-                </ActionForm>
-            </div>
-        </details>
-    }
 }

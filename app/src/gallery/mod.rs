@@ -1,18 +1,35 @@
 //! The gallery: wire types and server functions for a user's own history of images.
 
 mod calls;
+mod collections_page;
 mod gallery_page;
+mod image_acts; // what can be done with one image
 mod image_page;
+mod import; // images that were made elsewhere
+mod places; // between all, favourites, collections and trash
+mod query; // what is looked for, as an address and as a form
+mod search_bar;
+mod selection; // several images at once
+mod trash_page;
+mod undo; // what was just moved to the trash
+mod wall; // the images in justified rows
 
 pub use calls::*;
+pub use collections_page::CollectionsPage;
 pub use gallery_page::GalleryPage as GalleryIndexPage;
 pub use image_page::ImagePage;
+pub use query::ImageQuery;
+pub use trash_page::TrashPage;
+pub use undo::{UndoToast, provide_undo};
 
 use crate::studio::{JobId, Rung, Settings};
 use serde::{Deserialize, Serialize};
 
-/// Images on one page of the gallery, and the most that can be asked for at once.
+/// Images on one page of the gallery.
 pub const PAGE_SIZE: u32 = 40;
+
+/// Most images that can be asked for at once.
+pub const MAX_PAGE: u32 = 100;
 
 /// An image's id: a UUIDv7 in text, so ids sort by time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,7 +49,7 @@ impl ImageId {
 }
 
 /// An image as the grid shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageCard {
     /// Its id.
     pub id: ImageId,
@@ -46,18 +63,163 @@ pub struct ImageCard {
     pub prompt: String,
     /// Unix milliseconds.
     pub created_at: i64,
+    /// Whether its owner marked it.
+    #[serde(default)]
+    pub favourite: bool,
+    /// One to five stars of its owner; 0 is none.
+    #[serde(default)]
+    pub rating: u8,
 }
 
 /// One page of the gallery, newest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GalleryPage {
     /// The images.
     pub images: Vec<ImageCard>,
     /// The cursor of the next (older) page; `None` at the end.
     pub next: Option<String>,
-    /// All images of the viewer.
+    /// All images that were asked for, on whichever page.
     pub total: u64,
+    /// Whether there are more than `total`: words are counted up to a limit.
+    #[serde(default)]
+    pub more: bool,
+    /// Whether the viewer may change them; not those of somebody else's collection.
+    #[serde(default)]
+    pub mine: bool,
 }
+
+/// A value of a facet, and how many images have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FacetValue {
+    /// As the query says it.
+    pub value: String,
+    /// How many of the images that were asked for have it.
+    pub count: u64,
+}
+
+/// What the images that were asked for have in common. Each facet is counted as if it were not
+/// asked for itself, so that another of its values can be chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facets {
+    /// Models by name.
+    pub models: Vec<FacetValue>,
+    /// `1024x768`
+    pub sizes: Vec<FacetValue>,
+    /// The schedulers that ran.
+    pub schedulers: Vec<FacetValue>,
+    /// Kinds of device; `imported` for images that were made elsewhere.
+    pub devices: Vec<FacetValue>,
+    /// `2026-11`, newest first.
+    pub months: Vec<FacetValue>,
+    /// Stars and more, from 5 to 1.
+    pub ratings: Vec<FacetValue>,
+    /// How many are marked.
+    pub favourites: u64,
+    /// Whether only the latest matches were counted.
+    pub more: bool,
+}
+
+/// A collection's id: a UUIDv7 in text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CollectionId(pub String);
+
+/// Images under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collection {
+    /// Its id.
+    pub id: CollectionId,
+    /// Its name, one of a kind among its owner's.
+    pub name: String,
+    /// Whether everybody who can sign in may look at it.
+    pub shared: bool,
+    /// Whether it is the viewer's own.
+    pub mine: bool,
+    /// Whose it is.
+    pub owner: String,
+    /// How many images are in it, those in the trash left out.
+    pub images: u64,
+    /// Its latest image.
+    pub cover: Option<ImageCard>,
+}
+
+/// What can be done to several images at once. Only to the viewer's own: others are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageAct {
+    /// Puts them into the trash.
+    Trash,
+    /// Takes them out of it.
+    Restore,
+    /// Deletes what lies in the trash, files and all.
+    DeleteForGood,
+    /// Marks them, or takes the mark off.
+    Favourite(bool),
+    /// Gives them stars; 0 takes them away.
+    Rate(u8),
+    /// Puts them into a collection of the viewer's.
+    Collect(CollectionId),
+    /// Takes them out of one.
+    Uncollect(CollectionId),
+}
+
+/// What can be done to collections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CollectionAct {
+    /// Makes one.
+    Create {
+        /// Its name.
+        name: String,
+        /// Whether everybody may look at it.
+        #[serde(default)]
+        shared: bool,
+    },
+    /// Changes one of the viewer's.
+    Change {
+        /// Which.
+        id: CollectionId,
+        /// Its name from now on.
+        name: String,
+        /// Whether everybody may look at it from now on.
+        shared: bool,
+    },
+    /// Deletes one of the viewer's; the images stay.
+    Delete {
+        /// Which.
+        id: CollectionId,
+    },
+}
+
+/// A file that was brought in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedImage {
+    /// The image that it is now.
+    pub id: ImageId,
+    /// Whether it was not there before.
+    pub is_new: bool,
+    /// The program that made it, as far as the file says.
+    pub program: Option<String>,
+}
+
+/// What lies in the trash.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trash {
+    /// What was put there last comes first.
+    pub images: Vec<ImageCard>,
+    /// The cursor of the next page; `None` at the end.
+    pub next: Option<String>,
+    /// How many lie there.
+    pub total: u64,
+    /// After how many days they go for good.
+    pub days: u32,
+}
+
+/// Most images that something can be done to at once.
+pub const MAX_SELECTED: usize = 5000;
+
+/// Longest time that the trash may keep images, in days.
+pub const MAX_TRASH_DAYS: u32 = 3650;
 
 /// How long each part took, in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,6 +266,21 @@ pub struct ImageDetail {
     pub sha256: String,
     /// The job that made it.
     pub job_id: JobId,
+    /// Whether it is the viewer's own; otherwise it lies in a collection that is shared.
+    #[serde(default)]
+    pub mine: bool,
+    /// Whose it is.
+    #[serde(default)]
+    pub owner: String,
+    /// The program that made it, where it was brought here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
+    /// The image that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ImageCard>,
+    /// Images that were made from it, the latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ImageCard>,
     /// The next newer image of the same viewer.
     pub newer: Option<ImageId>,
     /// The next older image of the same viewer.

@@ -16,6 +16,8 @@ pub struct Draft {
     pub form: RwSignal<GenerationForm>,
     /// What the form showed when the page was rendered.
     pub initial: StoredValue<GenerationForm>,
+    /// Whether that goes onto what this browser remembers, rather than in its place.
+    onto_remembered: StoredValue<bool>,
 }
 
 impl Draft {
@@ -25,7 +27,13 @@ impl Draft {
             node: NodeRef::new(),
             form: RwSignal::new(initial.clone()),
             initial: StoredValue::new(initial),
+            onto_remembered: StoredValue::new(false),
         }
+    }
+
+    /// Only some fields were asked for: the others stay as they were left.
+    pub fn put_onto_remembered(&self) {
+        self.onto_remembered.set_value(true);
     }
 
     /// Reads the form into the signal; called on every input event.
@@ -70,11 +78,13 @@ impl Draft {
         let blank = self
             .initial
             .with_value(|initial| initial == &GenerationForm::default());
+        let onto = self.onto_remembered.get_value();
         if untouched
-            && blank
+            && (blank || onto)
             && let Some(form) = remembered::form()
         {
-            self.write(form);
+            let asked = self.initial.get_value();
+            self.write(form.with(|name| asked.get(name).filter(|value| !value.is_empty())));
         }
     }
 

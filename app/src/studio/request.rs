@@ -175,6 +175,17 @@ impl GenerationForm {
         })
     }
 
+    /// The value of a field.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let at = Self::FIELDS.iter().position(|field| *field == name)?;
+        Some(self.values()[at].to_owned())
+    }
+
+    /// The same with the fields that `look` knows in place of its own.
+    pub fn with(&self, look: impl Fn(&str) -> Option<String>) -> Self {
+        Self::from_lookup(|name| look(name).or_else(|| self.get(name)))
+    }
+
     /// The form that makes an image with these settings again.
     pub fn from_settings(settings: &Settings) -> Self {
         Self {

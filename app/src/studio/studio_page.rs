@@ -73,11 +73,15 @@ fn Room(data: StudioData) -> impl IntoView {
     let live = use_live();
     live.seed(worth_showing(jobs, recent.first()));
     let query = use_query_map().get_untracked();
+    // What the address says besides goes before what the image was made with.
     let initial = match &from {
-        Some(settings) => GenerationForm::from_settings(settings),
+        Some(settings) => GenerationForm::from_settings(settings).with(|name| query.get(name)),
         None => GenerationForm::from_lookup(|name| query.get(name)),
     };
     let draft = Draft::new(initial);
+    if query.get("onto").as_deref() == Some("draft") {
+        draft.put_onto_remembered();
+    }
     let examples: Vec<String> = models
         .first()
         .map(|model| model.example_prompts.clone())

@@ -118,6 +118,8 @@ impl House {
             dominant_colour: "#aa3344".into(),
             prompt: self.prompt.clone(),
             created_at: 1_795_538_049_000,
+            favourite: number == 0,
+            rating: 3,
         }
     }
 }
@@ -366,12 +368,16 @@ impl Jobs for House {
 
 #[async_trait]
 impl Gallery for House {
-    async fn list_images(
+    async fn find_images(
         &self,
         _: &Viewer,
+        query: &ImageQuery,
         after: Option<&str>,
         limit: u32,
     ) -> Answer<GalleryPage> {
+        if query.q == "nothing" {
+            return Ok(GalleryPage::default());
+        }
         let start = match after {
             None => 0,
             Some(cursor) => cursor
@@ -383,7 +389,76 @@ impl Gallery for House {
             images: (start..end).map(|number| self.card(number)).collect(),
             next: (end < self.images).then(|| end.to_string()),
             total: self.images as u64,
+            more: false,
+            mine: true,
         })
+    }
+
+    async fn facets(&self, _: &Viewer, _: &ImageQuery) -> Answer<Facets> {
+        Ok(Facets {
+            models: vec![FacetValue {
+                value: self.prompt.clone(),
+                count: self.images as u64,
+            }],
+            months: vec![FacetValue {
+                value: "2026-11".into(),
+                count: self.images as u64,
+            }],
+            favourites: 1,
+            ..Facets::default()
+        })
+    }
+
+    async fn act(&self, _: &Viewer, ids: &[ImageId], act: ImageAct) -> Answer<u32> {
+        let names: Vec<&str> = ids.iter().map(|id| id.0.as_str()).collect();
+        self.note(format!("{act:?} {}", names.join(" ")));
+        Ok(ids.len() as u32)
+    }
+
+    async fn trash(&self, _: &Viewer, _: Option<&str>, _: u32) -> Answer<Trash> {
+        Ok(Trash {
+            images: (0..self.images.min(2))
+                .map(|number| self.card(number))
+                .collect(),
+            next: None,
+            total: self.images.min(2) as u64,
+            days: 30,
+        })
+    }
+
+    async fn empty_trash(&self, _: &Viewer) -> Answer<u32> {
+        self.note("empty trash".into());
+        Ok(2)
+    }
+
+    async fn set_trash_days(&self, _: &Viewer, days: u32) -> Answer<()> {
+        self.note(format!("trash days {days}"));
+        Ok(())
+    }
+
+    async fn collections(&self, _: &Viewer) -> Answer<Vec<Collection>> {
+        if self.images == 0 {
+            return Ok(Vec::new());
+        }
+        let collection = |id: &str, mine: bool| Collection {
+            id: CollectionId(id.into()),
+            name: self.prompt.clone(),
+            shared: !mine,
+            mine,
+            owner: "bob".into(),
+            images: 1,
+            cover: mine.then(|| self.card(1)),
+        };
+        Ok(vec![collection("c-1", true), collection("c-2", false)])
+    }
+
+    async fn change_collection(
+        &self,
+        viewer: &Viewer,
+        act: CollectionAct,
+    ) -> Answer<Option<Collection>> {
+        self.note(format!("{act:?}"));
+        Ok(self.collections(viewer).await?.into_iter().next())
     }
 
     async fn image(&self, _: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
@@ -410,6 +485,11 @@ impl Gallery for House {
             bytes: 20_480,
             sha256: "ab".repeat(32),
             job_id: JobId("job-1".into()),
+            mine: true,
+            owner: "ada".into(),
+            imported_from: None,
+            parent: Some(self.card(2)),
+            children: vec![self.card(0)],
             newer: Some(ImageId("img-0".into())),
             older: None,
         })

@@ -203,7 +203,7 @@ async fn deleting_and_revoking_lead_back() {
     .await;
     assert_eq!(
         (answer.status, answer.location.as_deref()),
-        (302, Some("/gallery"))
+        (302, Some("/gallery?trashed=1"))
     );
     let answer = post(&house, member(), "/app/revoke_token", "/account", "id=5").await;
     // Leptos takes its own error out of the address and leaves the question mark.
@@ -232,9 +232,70 @@ async fn deleting_and_revoking_lead_back() {
 }
 
 #[tokio::test]
+async fn several_images_are_changed_by_a_plain_form() {
+    let house = Arc::new(House {
+        images: 1,
+        ..House::default()
+    });
+    for (path, form, back) in [
+        (
+            "/app/trash_images",
+            "ids%5B%5D=img-1&ids%5B%5D=img-2",
+            "/gallery?trashed=2",
+        ),
+        (
+            "/app/set_favourite",
+            "ids%5B%5D=img-1&favourite=true&collection=c",
+            "/gallery/img-1",
+        ),
+        (
+            "/app/rate_images",
+            "ids%5B%5D=img-1&rating=4",
+            "/gallery/img-1",
+        ),
+        (
+            "/app/collect_images",
+            "ids%5B%5D=img-1&ids%5B%5D=img-2&collection=c-1",
+            "/gallery",
+        ),
+        ("/app/restore_images", "ids%5B%5D=img-1", "/trash"),
+        ("/app/delete_for_good", "ids%5B%5D=img-1", "/trash"),
+        ("/app/set_trash_days", "days=+7+", "/trash"),
+        (
+            "/app/create_collection",
+            "name=Cats&shared=true",
+            "/collections",
+        ),
+    ] {
+        let answer = post(&house, admin(), path, "/gallery", form).await;
+        let went = (answer.status, answer.location.as_deref());
+        assert_eq!(went, (302, Some(back)), "{path}");
+    }
+    assert_eq!(
+        house.taken(),
+        [
+            "Trash img-1 img-2",
+            "Favourite(true) img-1",
+            "Rate(4) img-1",
+            "Collect(CollectionId(\"c-1\")) img-1 img-2",
+            "Restore img-1",
+            "DeleteForGood img-1",
+            "trash days 7",
+            "Create { name: \"Cats\", shared: true }",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn nothing_is_done_for_nobody() {
     let house = house();
     for (path, form) in [
+        ("/app/trash_images", "ids%5B%5D=img-1"),
+        ("/app/delete_for_good", "ids%5B%5D=img-1"),
+        ("/app/empty_trash", ""),
+        ("/app/set_trash_days", "days=1"),
+        ("/app/create_collection", "name=x"),
+        ("/app/delete_collection", "id=c-1"),
         ("/app/submit_generation", "prompt=x"),
         ("/app/delete_image", "id=img-1"),
         ("/app/revoke_token", "id=5"),

@@ -41,6 +41,11 @@ async fn every_page() -> Vec<(&'static str, Page)> {
         (&busy, admin(), "/gallery?after=40"),
         (&busy, admin(), "/gallery?after=nonsense"),
         (&busy, admin(), "/gallery/img-1"),
+        (&busy, admin(), "/gallery?q=nothing&model=x"),
+        (&blank, member(), "/collections"),
+        (&busy, member(), "/collections"),
+        (&blank, member(), "/trash"),
+        (&busy, admin(), "/trash"),
         (&busy, admin(), "/account"),
         (&busy, admin(), "/admin"),
         (&busy, member(), "/admin"),
@@ -249,6 +254,29 @@ async fn the_gallery_pages_by_links() {
 }
 
 #[tokio::test]
+async fn a_search_stays_in_the_address_and_in_the_form() {
+    let page = get(&busy(), member(), "/gallery?q=red%20car&month=2026-11").await;
+    let tags = tags(&page.html);
+    let field = |name: &str| {
+        tags.iter()
+            .find(|tag| tag.get("name") == Some(name))
+            .unwrap_or_else(|| panic!("{name}"))
+    };
+    assert_eq!(field("q").get("value"), Some("red car"));
+    let next = tags.iter().filter_map(|tag| tag.get("href"));
+    let next: Vec<&str> = next.filter(|href| href.contains("after=")).collect();
+    assert_eq!(next, ["/gallery?q=red%20car&month=2026-11&after=40"]);
+    let chosen = tags
+        .iter()
+        .find(|tag| tag.name == "option" && tag.get("value") == Some("2026-11"))
+        .unwrap();
+    assert!(chosen.get("selected").is_some());
+    // What nothing has is no reason for an empty page.
+    let none = get(&busy(), member(), "/gallery?q=nothing").await;
+    assert!(none.html.contains("No image has all of that."));
+}
+
+#[tokio::test]
 async fn an_image_from_the_gallery_fills_the_studio() {
     let page = get(&busy(), member(), "/?from=img-1").await;
     let tags = tags(&page.html);
@@ -261,6 +289,18 @@ async fn an_image_from_the_gallery_fills_the_studio() {
     assert_eq!(value("seed").as_deref(), Some("18446744073709551615"));
     assert_eq!(value("num_inference_steps").as_deref(), Some("20"));
     assert_eq!(value("width").as_deref(), Some("128"));
+    assert_eq!(value("height").as_deref(), Some("96"));
+    // What the address says besides goes first: a variation has another seed.
+    let page = get(&busy(), member(), "/?from=img-1&seed=&width=256").await;
+    let tags = super::html::tags(&page.html);
+    let value = |name: &str| {
+        tags.iter()
+            .find(|tag| tag.name == "input" && tag.get("name") == Some(name))
+            .and_then(|tag| tag.get("value"))
+            .map(str::to_owned)
+    };
+    assert_eq!(value("seed").unwrap_or_default(), "");
+    assert_eq!(value("width").as_deref(), Some("256"));
     assert_eq!(value("height").as_deref(), Some("96"));
 }
 

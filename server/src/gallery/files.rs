@@ -258,6 +258,13 @@ impl ImageStore {
         remove_file(&self.image_path(hash))
     }
 
+    /// How long an original is; `None` where it is not there.
+    pub fn length(&self, hash: &ImageHash) -> Option<u64> {
+        fs::metadata(self.image_path(hash))
+            .map(|metadata| metadata.len())
+            .ok()
+    }
+
     /// When an original was last stored.
     pub fn stored_at(&self, hash: &ImageHash) -> Option<SystemTime> {
         fs::metadata(self.image_path(hash))

@@ -2,18 +2,23 @@
 //!
 //! Whose an image is, is asked of its row; the file's hash opens nothing by itself.
 
+mod collections; // images under a name, one's own or shared
 pub mod files; // originals and thumbnails on disk
+pub mod import; // images that were made elsewhere
 pub mod metadata; // what a PNG says about itself
+mod port; // what may be asked
+mod search; // queries, pages, facets
 pub mod store; // rows
+mod trash; // what was deleted and can still be had back
+pub mod zip; // several originals as one file
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use atelier_app::account::Viewer;
-use atelier_app::backend::{Answer, Gallery};
+use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
-use atelier_app::gallery::{GalleryPage, ImageDetail, ImageId};
+use atelier_app::gallery::{ImageId, MAX_SELECTED};
 use atelier_app::studio::Settings;
 
 pub use files::{ImageHash, ImageStore};
@@ -24,8 +29,8 @@ use crate::db::Db;
 use crate::error::ServerError;
 use files::{FileError, SWEEP_AGE};
 
-/// Most images in one page.
-pub const MAX_PAGE: u32 = 100;
+/// How often the trash is looked through.
+const TRASH_SWEEP: Duration = Duration::from_secs(60 * 60);
 
 /// The gallery over one database and one folder of files. Cheap to clone.
 #[derive(Clone)]
@@ -53,7 +58,8 @@ pub struct FoundFile {
 }
 
 impl GalleryService {
-    /// Opens the images' folders, and sweeps them now and once a day for as long as the runtime lives.
+    /// Opens the images' folders, and sweeps them now and once a day for as long as the runtime
+    /// lives; the trash, every hour.
     ///
     /// # Errors
     /// The file system's, naming the folder.
@@ -73,12 +79,39 @@ impl GalleryService {
         &self.files
     }
 
-    /// Which file one of the viewer's images is.
+    /// The files of several images, those left out that the viewer cannot see or that are gone.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`] where none is left, [`AppError::Invalid`] for too many.
+    pub async fn find_files(&self, viewer: &Viewer, ids: &[ImageId]) -> Answer<Vec<zip::Entry>> {
+        if ids.is_empty() || ids.len() > MAX_SELECTED {
+            return Err(AppError::invalid(
+                "ids",
+                format!("Select 1 to {MAX_SELECTED} images to download at once."),
+            ));
+        }
+        let found = store::files(&self.db, viewer, ids).await?;
+        let files = self.files.clone();
+        let entries = blocking(move || zip::entries(&files, found)).await?;
+        if entries.is_empty() {
+            return Err(AppError::NotFound);
+        }
+        Ok(entries)
+    }
+
+    /// Which file an image is that the viewer can see: an own one, or one of a shared collection.
+    /// From the trash, the thumbnail only.
     ///
     /// # Errors
     /// [`AppError::NotFound`] for a missing image and for anybody else's.
-    pub async fn find_file(&self, viewer: &Viewer, id: &ImageId) -> Answer<FoundFile> {
-        let (hash, settings) = store::file(&self.db, viewer, id)
+    pub async fn find_file(
+        &self,
+        viewer: &Viewer,
+        id: &ImageId,
+        rendition: Rendition,
+    ) -> Answer<FoundFile> {
+        let with_trash = rendition == Rendition::Thumbnail;
+        let (hash, settings) = store::file(&self.db, viewer, id, with_trash)
             .await?
             .ok_or(AppError::NotFound)?;
         Ok(FoundFile { hash, settings })
@@ -120,9 +153,19 @@ impl GalleryService {
     }
 
     async fn keep_sweeping(self) {
-        let mut day = tokio::time::interval(SWEEP_AGE);
+        let mut hour = tokio::time::interval(TRASH_SWEEP);
+        let mut swept: Option<tokio::time::Instant> = None;
         loop {
-            day.tick().await;
+            hour.tick().await;
+            match self.sweep_trash().await {
+                Ok(0) => {}
+                Ok(gone) => tracing::info!(gone, "images left the trash for good"),
+                Err(error) => tracing::error!(%error, "the trash could not be swept"),
+            }
+            if swept.is_some_and(|at| at.elapsed() < SWEEP_AGE) {
+                continue;
+            }
+            swept = Some(tokio::time::Instant::now());
             match self.sweep(SWEEP_AGE).await {
                 Ok(0) => {}
                 Ok(removed) => {
@@ -161,54 +204,6 @@ impl GalleryService {
     }
 }
 
-#[async_trait]
-impl Gallery for GalleryService {
-    async fn list_images(
-        &self,
-        viewer: &Viewer,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Answer<GalleryPage> {
-        if limit == 0 || limit > MAX_PAGE {
-            return Err(AppError::invalid(
-                "limit",
-                format!("limit is {limit}; give a number from 1 to {MAX_PAGE}"),
-            ));
-        }
-        if after.is_some_and(|cursor| !is_cursor(cursor)) {
-            return Err(AppError::invalid(
-                "after",
-                "after is not a place in the gallery; start from the first page again",
-            ));
-        }
-        let mut images = store::page(&self.db, viewer, after, limit + 1).await?;
-        let more = images.len() > limit as usize;
-        images.truncate(limit as usize);
-        Ok(GalleryPage {
-            next: images.last().filter(|_| more).map(|card| card.id.0.clone()),
-            images,
-            total: store::count(&self.db, viewer).await?,
-        })
-    }
-
-    async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
-        store::detail(&self.db, viewer, id)
-            .await?
-            .ok_or(AppError::NotFound)
-    }
-
-    async fn delete_image(&self, viewer: &Viewer, id: &ImageId) -> Answer<()> {
-        let hash = store::delete(&self.db, viewer, id)
-            .await?
-            .ok_or(AppError::NotFound)?;
-        // The row is gone, and with it the image for everybody; a file left behind is swept later.
-        if let Err(error) = self.remove_unreferenced(hash, Duration::ZERO).await {
-            tracing::warn!(%error, "a deleted image's file could not be removed yet");
-        }
-        Ok(())
-    }
-}
-
 impl From<FileError> for ServerError {
     fn from(error: FileError) -> Self {
         match error {
@@ -219,11 +214,6 @@ impl From<FileError> for ServerError {
             other => Self::broken(other.to_string()),
         }
     }
-}
-
-/// A cursor is the id of the last image of a page: a UUID in its usual spelling.
-fn is_cursor(text: &str) -> bool {
-    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
 
 async fn blocking<T: Send + 'static>(

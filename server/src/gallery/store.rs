@@ -6,86 +6,49 @@ use atelier_app::account::Viewer;
 use atelier_app::gallery::{ImageCard, ImageDetail, ImageId};
 use atelier_app::studio::{JobId, Settings};
 
+use super::search::store::CardRow;
 use super::{Facts, ImageHash};
 use crate::db::Db;
 use crate::error::ServerError;
-
-#[derive(FromRow)]
-struct CardRow {
-    id: String,
-    width: u32,
-    height: u32,
-    dominant_colour: String,
-    prompt: String,
-    created_at: i64,
-}
-
-impl From<CardRow> for ImageCard {
-    fn from(row: CardRow) -> Self {
-        Self {
-            id: ImageId(row.id),
-            width: row.width,
-            height: row.height,
-            dominant_colour: row.dominant_colour,
-            prompt: row.prompt,
-            created_at: row.created_at,
-        }
-    }
-}
-
-/// The viewer's images older than `before`, newest first, at most `limit`.
-pub(super) async fn page(
-    db: &Db,
-    viewer: &Viewer,
-    before: Option<&str>,
-    limit: u32,
-) -> Result<Vec<ImageCard>, ServerError> {
-    let rows: Vec<CardRow> = sqlx::query_as(
-        "select id, width, height, dominant_colour, prompt, created_at from image \
-          where user_id = ?1 and (?2 is null or id < ?2) order by id desc limit ?3",
-    )
-    .bind(viewer.id.0)
-    .bind(before)
-    .bind(limit)
-    .fetch_all(db.read())
-    .await?;
-    Ok(rows.into_iter().map(ImageCard::from).collect())
-}
-
-/// How many images the viewer has.
-pub(super) async fn count(db: &Db, viewer: &Viewer) -> Result<u64, ServerError> {
-    let count: i64 = sqlx::query_scalar("select count(*) from image where user_id = ?1")
-        .bind(viewer.id.0)
-        .fetch_one(db.read())
-        .await?;
-    Ok(u64::try_from(count).unwrap_or(0))
-}
 
 #[derive(FromRow)]
 struct DetailRow {
     #[sqlx(flatten)]
     card: CardRow,
     job_id: String,
+    user_id: i64,
+    owner: String,
     sha256: String,
     bytes: i64,
     settings: String,
     facts: String,
+    imported_from: Option<String>,
+    init_sha256: Option<String>,
     newer: Option<String>,
     older: Option<String>,
 }
 
-/// One of the viewer's images.
+/// Most images that an image's page shows of those that were made from it.
+const MOST_CHILDREN: u32 = 24;
+
+/// One image that the viewer can see, with everything known about it. Images of the trash are
+/// nowhere but there.
 pub(super) async fn detail(
     db: &Db,
     viewer: &Viewer,
     id: &ImageId,
 ) -> Result<Option<ImageDetail>, ServerError> {
     let row: Option<DetailRow> = sqlx::query_as(
-        "select id, width, height, dominant_colour, prompt, created_at, job_id, sha256, bytes, \
-                settings, facts, \
-                (select id from image where user_id = ?1 and id > ?2 order by id limit 1) as newer, \
-                (select id from image where user_id = ?1 and id < ?2 order by id desc limit 1) as older \
-           from image where user_id = ?1 and id = ?2",
+        "select image.id, width, height, dominant_colour, prompt, image.created_at, favourite, rating, number, \
+                job_id, image.user_id, user.name as owner, sha256, bytes, settings, facts, imported_from, init_sha256, \
+                (select n.id from image n where n.user_id = ?1 and n.trashed_at is null \
+                    and n.number > image.number and image.user_id = ?1 order by n.number limit 1) as newer, \
+                (select n.id from image n where n.user_id = ?1 and n.trashed_at is null \
+                    and n.number < image.number and image.user_id = ?1 order by n.number desc limit 1) as older \
+           from image join user on user.id = image.user_id \
+          where image.id = ?2 and image.trashed_at is null and (image.user_id = ?1 or exists ( \
+                select 1 from collection_image ci join collection c on c.id = ci.collection_id \
+                 where ci.image_number = image.number and c.shared = 1))",
     )
     .bind(viewer.id.0)
     .bind(&id.0)
@@ -93,6 +56,16 @@ pub(super) async fn detail(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let facts: Facts = parse(&row.facts, "facts", id)?;
+    let mine = row.user_id == viewer.id.0;
+    // Where an image comes from, and what came of it, are its owner's to know.
+    let (parent, children) = if mine {
+        (
+            by_hash(db, viewer, row.init_sha256.as_deref()).await?,
+            children(db, viewer, &row.sha256).await?,
+        )
+    } else {
+        (None, Vec::new())
+    };
     Ok(Some(ImageDetail {
         settings: parse(&row.settings, "settings", id)?,
         card: row.card.into(),
@@ -106,23 +79,68 @@ pub(super) async fn detail(
         bytes: u64::try_from(row.bytes).unwrap_or(0),
         sha256: row.sha256,
         job_id: JobId(row.job_id),
+        mine,
+        owner: row.owner,
+        imported_from: row.imported_from,
+        parent,
+        children,
         newer: row.newer.map(ImageId),
         older: row.older.map(ImageId),
     }))
 }
 
-/// Which file one of the viewer's images is, and what a download of it is called after.
+/// The viewer's image whose file has this hash.
+async fn by_hash(
+    db: &Db,
+    viewer: &Viewer,
+    hash: Option<&str>,
+) -> Result<Option<ImageCard>, ServerError> {
+    let Some(hash) = hash else { return Ok(None) };
+    let row: Option<CardRow> = sqlx::query_as(
+        "select id, width, height, dominant_colour, prompt, created_at, favourite, rating, number \
+           from image where sha256 = ?1 and user_id = ?2 and trashed_at is null order by number desc limit 1",
+    )
+    .bind(hash)
+    .bind(viewer.id.0)
+    .fetch_optional(db.read())
+    .await?;
+    Ok(row.map(ImageCard::from))
+}
+
+/// The viewer's images that were made from a file, the latest first.
+async fn children(db: &Db, viewer: &Viewer, hash: &str) -> Result<Vec<ImageCard>, ServerError> {
+    let rows: Vec<CardRow> = sqlx::query_as(
+        "select id, width, height, dominant_colour, prompt, created_at, favourite, rating, number \
+           from image where user_id = ?1 and init_sha256 = ?2 and trashed_at is null \
+          order by number desc limit ?3",
+    )
+    .bind(viewer.id.0)
+    .bind(hash)
+    .bind(MOST_CHILDREN)
+    .fetch_all(db.read())
+    .await?;
+    Ok(rows.into_iter().map(ImageCard::from).collect())
+}
+
+/// Which file an image is that the viewer can see, and what a download of it is called after.
+/// Whoever asks for a thumbnail may see what lies in their own trash.
 pub(super) async fn file(
     db: &Db,
     viewer: &Viewer,
     id: &ImageId,
+    with_trash: bool,
 ) -> Result<Option<(ImageHash, Settings)>, ServerError> {
-    let row: Option<(String, String)> =
-        sqlx::query_as("select sha256, settings from image where user_id = ?1 and id = ?2")
-            .bind(viewer.id.0)
-            .bind(&id.0)
-            .fetch_optional(db.read())
-            .await?;
+    let row: Option<(String, String)> = sqlx::query_as(
+        "select sha256, settings from image where id = ?2 and ( \
+            user_id = ?1 and (?3 or trashed_at is null) or trashed_at is null and exists ( \
+                select 1 from collection_image ci join collection c on c.id = ci.collection_id \
+                 where ci.image_number = image.number and c.shared = 1))",
+    )
+    .bind(viewer.id.0)
+    .bind(&id.0)
+    .bind(with_trash)
+    .fetch_optional(db.read())
+    .await?;
     let Some((hash, settings)) = row else {
         return Ok(None);
     };
@@ -132,21 +150,84 @@ pub(super) async fn file(
     )))
 }
 
-/// Deletes the row of one of the viewer's images and answers its file's hash.
-pub(super) async fn delete(
+/// A file of several that are wanted.
+pub(super) struct WantedFile {
+    pub hash: ImageHash,
+    pub bytes: u64,
+    pub settings: Settings,
+    pub created_at: i64,
+}
+
+/// The files of several images that the viewer can see, oldest first.
+pub(super) async fn files(
     db: &Db,
     viewer: &Viewer,
-    id: &ImageId,
-) -> Result<Option<ImageHash>, ServerError> {
+    ids: &[ImageId],
+) -> Result<Vec<WantedFile>, ServerError> {
+    let rows: Vec<(String, String, i64, String, i64)> = sqlx::query_as(
+        "select id, sha256, bytes, settings, created_at from image \
+          where id in (select value from json_each(?2)) and trashed_at is null and (user_id = ?1 or exists ( \
+                select 1 from collection_image ci join collection c on c.id = ci.collection_id \
+                 where ci.image_number = image.number and c.shared = 1)) \
+          order by number",
+    )
+    .bind(viewer.id.0)
+    .bind(json_list(ids))
+    .fetch_all(db.read())
+    .await?;
+    rows.into_iter()
+        .map(|(id, hash, bytes, settings, created_at)| {
+            let id = ImageId(id);
+            Ok(WantedFile {
+                hash: hash_of(&hash, &id)?,
+                bytes: u64::try_from(bytes).unwrap_or(0),
+                settings: parse(&settings, "settings", &id)?,
+                created_at,
+            })
+        })
+        .collect()
+}
+
+/// Marks the viewer's images, or takes the mark off; answers how many there are.
+pub(super) async fn set_favourite(
+    db: &Db,
+    viewer: &Viewer,
+    ids: &[ImageId],
+    favourite: bool,
+) -> Result<u64, ServerError> {
     let mut write = db.write().await?;
-    let hash: Option<String> =
-        sqlx::query_scalar("delete from image where user_id = ?1 and id = ?2 returning sha256")
-            .bind(viewer.id.0)
-            .bind(&id.0)
-            .fetch_optional(&mut *write)
-            .await?;
+    let done = sqlx::query(
+        "update image set favourite = ?1 where user_id = ?2 and trashed_at is null \
+            and id in (select value from json_each(?3))",
+    )
+    .bind(favourite)
+    .bind(viewer.id.0)
+    .bind(json_list(ids))
+    .execute(&mut *write)
+    .await?;
     write.commit().await?;
-    hash.map(|hash| hash_of(&hash, id)).transpose()
+    Ok(done.rows_affected())
+}
+
+/// Gives the viewer's images stars; answers how many there are.
+pub(super) async fn set_rating(
+    db: &Db,
+    viewer: &Viewer,
+    ids: &[ImageId],
+    rating: u8,
+) -> Result<u64, ServerError> {
+    let mut write = db.write().await?;
+    let done = sqlx::query(
+        "update image set rating = ?1 where user_id = ?2 and trashed_at is null \
+            and id in (select value from json_each(?3))",
+    )
+    .bind(rating)
+    .bind(viewer.id.0)
+    .bind(json_list(ids))
+    .execute(&mut *write)
+    .await?;
+    write.commit().await?;
+    Ok(done.rows_affected())
 }
 
 /// Whether a row of anybody's names this file.
@@ -156,6 +237,21 @@ pub(super) async fn is_referenced(db: &Db, hash: &ImageHash) -> Result<bool, Ser
         .fetch_one(db.read())
         .await?;
     Ok(found != 0)
+}
+
+/// Ids as `json_each` reads them.
+pub(super) fn json_list(ids: &[ImageId]) -> String {
+    serde_json::json!(ids).to_string()
+}
+
+/// Hashes of rows that were deleted.
+pub(super) fn hashes(rows: Vec<String>) -> Result<Vec<ImageHash>, ServerError> {
+    rows.iter()
+        .map(|hash| {
+            hash.parse()
+                .map_err(|error| ServerError::broken(format!("a deleted image: {error}")))
+        })
+        .collect()
 }
 
 fn parse<T: serde::de::DeserializeOwned>(

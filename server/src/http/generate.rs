@@ -158,7 +158,10 @@ async fn finished(
     // idempotency key) is gone.
     let id = ImageId(job.image_id.clone().ok_or(AppError::NotFound)?);
     let detail = services.gallery.image(viewer, &id).await?;
-    let found = services.gallery.find_file(viewer, &id).await?;
+    let found = services
+        .gallery
+        .find_file(viewer, &id, Rendition::Original)
+        .await?;
     let png = services
         .gallery
         .read_file(viewer, &found, Rendition::Original)

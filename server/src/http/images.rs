@@ -13,11 +13,11 @@ use axum::response::{IntoResponse, Response};
 
 use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
-use atelier_app::studio::Settings;
 
 use super::problem::Problem;
 use super::viewer::ApiViewer;
 use crate::gallery::Rendition;
+use crate::gallery::zip::file_name;
 use crate::startup::Services;
 
 /// A browser that shows the file by itself runs nothing in it and loads nothing for it.
@@ -72,7 +72,9 @@ async fn serve(
         Err(problem) => return Err(problem),
     };
     let gallery = &services.gallery;
-    let found = gallery.find_file(&viewer, &ImageId(id.to_owned())).await?;
+    let found = gallery
+        .find_file(&viewer, &ImageId(id.to_owned()), rendition)
+        .await?;
     let (kind, mark) = match rendition {
         Rendition::Original => ("image/png", ""),
         Rendition::Thumbnail => ("image/jpeg", "-thumbnail"),
@@ -124,60 +126,9 @@ fn asks_for_download(query: Option<&str>) -> bool {
         .any(|pair| pair.split('=').next() == Some("download"))
 }
 
-/// `a-red-circle-on-a-blue-background-42.png`: words of the prompt that any file system takes, then
-/// the seed.
-fn file_name(settings: &Settings) -> String {
-    const LONGEST: usize = 60;
-    let mut name = String::new();
-    for word in settings
-        .prompt
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-    {
-        if name.len() + word.len() > LONGEST {
-            break;
-        }
-        name.push_str(&word.to_ascii_lowercase());
-        name.push('-');
-    }
-    if name.is_empty() {
-        name.push_str("image-");
-    }
-    format!("{name}{}.png", settings.seed)
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn name(prompt: &str) -> String {
-        file_name(&Settings {
-            prompt: prompt.into(),
-            negative_prompt: None,
-            num_inference_steps: 1,
-            guidance_scale: 1.0,
-            width: 8,
-            height: 8,
-            seed: 42,
-            scheduler: None,
-            model: "demo".into(),
-            ..Settings::default()
-        })
-    }
-
-    #[test]
-    fn file_names_hold_nothing_that_a_header_or_a_file_system_minds() {
-        assert_eq!(
-            name("A red circle, on a blue background"),
-            "a-red-circle-on-a-blue-background-42.png"
-        );
-        assert_eq!(name("../../etc/passwd\"\r\nX: y"), "etc-passwd-x-y-42.png");
-        assert_eq!(name("日本"), "image-42.png");
-        let long = name(&"word ".repeat(1000));
-        assert!(long.len() <= 70, "{long}");
-        assert_eq!(name(&"x".repeat(500)), "image-42.png");
-    }
 
     #[test]
     fn downloads_are_asked_for_by_name_only() {

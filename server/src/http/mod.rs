@@ -4,6 +4,7 @@
 //! and the event stream are thin doors to the same services. Nothing here holds a rule.
 
 mod events;
+mod gallery;
 mod generate;
 mod headers;
 mod health;
@@ -20,7 +21,7 @@ use atelier_app::error::AppError;
 use axum::extract::{DefaultBodyLimit, FromRef, MatchedPath};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, post, put};
 use axum::{Router, http};
 use leptos::config::LeptosOptions;
 use problem::Problem;
@@ -28,6 +29,7 @@ use std::any::Any;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::csrf::CsrfLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -100,10 +102,25 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/api/models", get(native::list_models))
         .route("/api/loras", get(native::list_loras))
         .route("/api/vaes", get(native::list_vaes))
-        .route("/api/images", get(native::list_images))
+        .route("/api/images", get(gallery::find_images))
+        .route("/api/images/facets", get(gallery::facets))
+        .route("/api/images/act", post(gallery::act))
+        .route("/api/images/zip", post(gallery::zip))
         .route(
             "/api/images/{id}",
-            get(native::image).delete(native::delete_image),
+            get(gallery::image).delete(gallery::delete_image),
+        )
+        .route(
+            "/api/trash",
+            get(gallery::trash).delete(gallery::empty_trash),
+        )
+        .route(
+            "/api/collections",
+            get(gallery::collections).post(gallery::create_collection),
+        )
+        .route(
+            "/api/collections/{id}",
+            put(gallery::change_collection).delete(gallery::delete_collection),
         )
         .route("/api/{*rest}", any(no_such_url));
     // Pages, server functions and the built interface; anything else is the app's own 404 page.
@@ -113,6 +130,7 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
     let uploads = Router::new()
         .route("/api/uploads", post(uploads::upload).get(uploads::list))
         .route("/api/uploads/{id}", get(uploads::file));
+    let uploads = uploads.route("/api/images/import", post(gallery::import));
     let generate = Router::new().route("/api/generate-image", post(generate::generate_image));
     let routes = bounded(routes, BODY_LIMIT, BODY_DEADLINE)
         .merge(bounded(uploads, UPLOAD_LIMIT, UPLOAD_DEADLINE))
@@ -124,12 +142,17 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .layer(csrf)
         .layer(from_fn(problem::shape_api_errors))
         .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(worth_compressing()))
         .layer(from_fn_with_state(state.clone(), headers::secure))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .with_state(state))
+}
+
+/// An archive of PNGs is compressed already, and its length is known only as it is.
+fn worth_compressing() -> impl Predicate {
+    DefaultPredicate::new().and(NotForContentType::const_new("application/zip"))
 }
 
 /// Routes whose bodies have a size and a time.

@@ -1,15 +1,13 @@
-//! The JSON API of our own: look at jobs, stop them, list models and images.
+//! The JSON API of our own: look at jobs, stop them, list models. Images are in `gallery.rs`.
 
 use super::problem::Problem;
 use super::viewer::ApiViewer;
 use crate::startup::Services;
-use atelier_app::backend::{Gallery as _, Jobs as _};
-use atelier_app::gallery::{GalleryPage, ImageDetail, ImageId};
+use atelier_app::backend::Jobs as _;
 use atelier_app::studio::{AddOn, JobId, JobState, JobView, ModelSummary};
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use axum::extract::{Path, State};
+use serde::Serialize;
 
 /// A job with what a poller wants first.
 #[derive(Serialize)]
@@ -83,46 +81,4 @@ pub(super) async fn list_vaes(
     State(services): State<Services>,
 ) -> Result<Json<Vec<AddOn>>, Problem> {
     Ok(Json(services.jobs.list_vaes(&viewer).await?))
-}
-
-/// The query of `GET /api/images`.
-#[derive(Deserialize)]
-pub(super) struct PageQuery {
-    after: Option<String>,
-    limit: Option<u32>,
-}
-
-/// `GET /api/images?after=CURSOR&limit=N`, newest first.
-pub(super) async fn list_images(
-    ApiViewer(viewer): ApiViewer,
-    State(services): State<Services>,
-    Query(page): Query<PageQuery>,
-) -> Result<Json<GalleryPage>, Problem> {
-    const USUAL: u32 = 50;
-    let limit = page.limit.unwrap_or(USUAL);
-    Ok(Json(
-        services
-            .gallery
-            .list_images(&viewer, page.after.as_deref(), limit)
-            .await?,
-    ))
-}
-
-/// `GET /api/images/{id}`: everything known about it.
-pub(super) async fn image(
-    ApiViewer(viewer): ApiViewer,
-    State(services): State<Services>,
-    Path(id): Path<String>,
-) -> Result<Json<ImageDetail>, Problem> {
-    Ok(Json(services.gallery.image(&viewer, &ImageId(id)).await?))
-}
-
-/// `DELETE /api/images/{id}`.
-pub(super) async fn delete_image(
-    ApiViewer(viewer): ApiViewer,
-    State(services): State<Services>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    services.gallery.delete_image(&viewer, &ImageId(id)).await?;
-    Ok(StatusCode::NO_CONTENT)
 }

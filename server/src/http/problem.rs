@@ -85,7 +85,9 @@ impl Problem {
     /// A body that is too large for a path.
     pub fn too_large(path: &str) -> Self {
         let words = match path {
-            "/api/uploads" => "The file is larger than 32 MiB, which is the limit.",
+            "/api/uploads" | "/api/images/import" => {
+                "The file is larger than 32 MiB, which is the limit."
+            }
             "/api/generate-image" => {
                 "The body is too large: an image may have 32 MiB; send it to /api/uploads first, as it is."
             }

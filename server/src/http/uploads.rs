@@ -23,6 +23,13 @@ pub(super) async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let file = sent_file(&headers, body).await?;
+    let added = services.uploads.add(&viewer, "file", file).await?;
+    Ok((StatusCode::CREATED, Json(added)).into_response())
+}
+
+/// The bytes of the file that a body is, or that its form holds.
+pub(super) async fn sent_file(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::too_large("/api/uploads");
     // A form has lines around the file.
     let bytes = to_bytes(body, MOST_BYTES + 64 * 1024)
@@ -41,8 +48,7 @@ pub(super) async fn upload(
     if file.len() > MOST_BYTES {
         return Err(too_large());
     }
-    let added = services.uploads.add(&viewer, "file", file).await?;
-    Ok((StatusCode::CREATED, Json(added)).into_response())
+    Ok(file)
 }
 
 /// `GET /api/uploads`, newest first.

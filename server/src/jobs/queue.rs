@@ -172,7 +172,7 @@ impl Queue {
         recipe: &str,
     ) -> Result<Option<(ImageId, String)>, sqlx::Error> {
         let found: Option<(String, String)> = sqlx::query_as(
-            "select id, sha256 from image where user_id = ? and recipe = ? order by id desc limit 1",
+            "select id, sha256 from image where user_id = ? and recipe = ? and trashed_at is null order by id desc limit 1",
         )
         .bind(user.0)
         .bind(recipe)
@@ -425,7 +425,8 @@ impl Queue {
     /// A user's queued and running jobs, oldest first, then those that ended without an image since `since`.
     pub async fn active(&self, user: UserId, since: i64) -> Result<Vec<JobRow>, sqlx::Error> {
         let rows = sqlx::query(
-            "select j.*, coalesce(i.id, j.from_image) as image_id from job j left join image i on i.job_id = j.id
+            "select j.*, i.id as image_id from job j
+             left join image i on (i.job_id = j.id or i.id = j.from_image) and i.trashed_at is null
              where j.user_id = ?1 and (j.state in ('queued', 'running')
                  or (j.state in ('failed', 'cancelled') and j.finished_at >= ?2))
              order by j.state in ('failed', 'cancelled'), j.id",
@@ -465,8 +466,9 @@ async fn job_row(
     id: &JobId,
 ) -> Result<Option<JobRow>, sqlx::Error> {
     sqlx::query(
-        "select j.*, coalesce(i.id, j.from_image) as image_id
-         from job j left join image i on i.job_id = j.id where j.id = ?",
+        "select j.*, i.id as image_id from job j
+         left join image i on (i.job_id = j.id or i.id = j.from_image) and i.trashed_at is null
+         where j.id = ?",
     )
     .bind(&id.0)
     .fetch_optional(connection)

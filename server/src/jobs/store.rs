@@ -132,7 +132,7 @@ impl Queue {
 
     /// Settings and facts of the latest `count` images, newest first: what estimates are made from.
     pub async fn latest_facts(&self, count: u32) -> Result<Vec<(Settings, Facts)>, sqlx::Error> {
-        let rows = sqlx::query("select settings, facts from image order by id desc limit ?")
+        let rows = sqlx::query("select settings, facts from image where imported_from is null order by id desc limit ?")
             .bind(count)
             .fetch_all(self.db.read())
             .await?;

@@ -135,7 +135,10 @@ impl UploadService {
                     .0
             }
             ImageSource::Gallery { image_id } => {
-                let found = self.gallery.find_file(viewer, &ImageId(image_id)).await?;
+                let found = self
+                    .gallery
+                    .find_file(viewer, &ImageId(image_id), Rendition::Original)
+                    .await?;
                 let bytes = self
                     .gallery
                     .read_file(viewer, &found, Rendition::Original)

@@ -3,7 +3,7 @@
 use atelier_app::account::{Role, UserId, Viewer};
 use atelier_app::backend::Gallery as _;
 use atelier_app::error::AppError;
-use atelier_app::gallery::{ImageId, PhaseTimings};
+use atelier_app::gallery::{ImageAct, ImageId, PhaseTimings};
 use atelier_app::studio::Settings;
 use atelier_server::config::{self, Command, ServeConfig};
 use atelier_server::db::{Db, now_ms};
@@ -14,21 +14,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// A data folder with three users in it: images are put there as the worker does it.
-struct Home {
-    dir: tempfile::TempDir,
-    db: Db,
-    gallery: Arc<GalleryService>,
+pub struct Home {
+    pub dir: tempfile::TempDir,
+    pub db: Db,
+    pub gallery: Arc<GalleryService>,
 }
 
-fn alice() -> Viewer {
+pub fn alice() -> Viewer {
     viewer(1, "alice", Role::Member)
 }
 
-fn bob() -> Viewer {
+pub fn bob() -> Viewer {
     viewer(2, "bob", Role::Member)
 }
 
-fn root() -> Viewer {
+pub fn root() -> Viewer {
     viewer(3, "root", Role::Admin)
 }
 
@@ -50,7 +50,7 @@ fn config(dir: &Path) -> ServeConfig {
 }
 
 impl Home {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("atelier.db")).await.unwrap();
         let mut write = db.write().await.unwrap();
@@ -71,18 +71,32 @@ impl Home {
     }
 
     /// A finished job with its image; `shade` decides the pixels.
-    async fn add(&self, viewer: &Viewer, shade: u8) -> ImageId {
+    pub async fn add(&self, viewer: &Viewer, shade: u8) -> ImageId {
         self.add_file(viewer, &png(shade)).await
     }
 
     async fn add_file(&self, viewer: &Viewer, bytes: &[u8]) -> ImageId {
+        self.add_made(viewer, bytes, settings(), facts(), now_ms())
+            .await
+    }
+
+    /// As [`Home::add`], with everything said.
+    pub async fn add_made(
+        &self,
+        viewer: &Viewer,
+        bytes: &[u8],
+        settings: Settings,
+        facts: Facts,
+        at: i64,
+    ) -> ImageId {
         let hash = self.gallery.files().put(bytes).unwrap();
         let (job, image) = (
             uuid::Uuid::now_v7().to_string(),
             uuid::Uuid::now_v7().to_string(),
         );
-        let settings = serde_json::to_string(&settings()).unwrap();
-        let facts = serde_json::to_string(&facts()).unwrap();
+        let (prompt, width, height) = (settings.prompt.clone(), settings.width, settings.height);
+        let settings = serde_json::to_string(&settings).unwrap();
+        let facts = serde_json::to_string(&facts).unwrap();
         let colour = dominant_colour(&image::load_from_memory(bytes).unwrap().into_rgb8());
         let mut write = self.db.write().await.unwrap();
         sqlx::query("insert into job (id, user_id, state, settings, created_at) values (?, ?, 'done', ?, 0)")
@@ -94,17 +108,20 @@ impl Home {
             .unwrap();
         sqlx::query(
             "insert into image (id, job_id, user_id, sha256, bytes, width, height, dominant_colour, \
-             prompt, settings, facts, created_at) values (?, ?, ?, ?, ?, 600, 8, ?, 'a red circle', ?, ?, ?)",
+             prompt, settings, facts, created_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&image)
         .bind(&job)
         .bind(viewer.id.0)
         .bind(hash.as_str())
         .bind(i64::try_from(bytes.len()).unwrap())
+        .bind(width)
+        .bind(height)
         .bind(colour)
+        .bind(prompt)
         .bind(settings)
         .bind(facts)
-        .bind(now_ms())
+        .bind(at)
         .execute(&mut *write)
         .await
         .unwrap();
@@ -112,7 +129,7 @@ impl Home {
         ImageId(image)
     }
 
-    fn file(&self, folder: &str, hash: &ImageHash, ending: &str) -> PathBuf {
+    pub fn file(&self, folder: &str, hash: &ImageHash, ending: &str) -> PathBuf {
         let hash = hash.as_str();
         self.dir
             .path()
@@ -121,12 +138,16 @@ impl Home {
             .join(format!("{hash}.{ending}"))
     }
 
-    async fn hash(&self, viewer: &Viewer, id: &ImageId) -> ImageHash {
-        self.gallery.find_file(viewer, id).await.unwrap().hash
+    pub async fn hash(&self, viewer: &Viewer, id: &ImageId) -> ImageHash {
+        self.gallery
+            .find_file(viewer, id, Rendition::Original)
+            .await
+            .unwrap()
+            .hash
     }
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         prompt: "a red circle".into(),
         negative_prompt: None,
@@ -141,7 +162,7 @@ fn settings() -> Settings {
     }
 }
 
-fn facts() -> Facts {
+pub fn facts() -> Facts {
     Facts {
         scheduler: "EulerDiscrete".into(),
         device: "cpu".into(),
@@ -160,7 +181,7 @@ fn facts() -> Facts {
     }
 }
 
-fn png(shade: u8) -> Vec<u8> {
+pub fn png(shade: u8) -> Vec<u8> {
     let image = image::RgbImage::from_pixel(600, 8, image::Rgb([shade, 0, 255]));
     write_png(&image, &settings(), &facts()).unwrap()
 }
@@ -216,7 +237,9 @@ async fn cursors_and_limits_that_cannot_be_used_are_named() {
     }
     for cursor in [
         "",
-        "1",
+        "-1",
+        "+1",
+        "99999999999999999999",
         "' or 1=1 --",
         "0190a5c0-0000-7000-8000-00000000000g",
     ] {
@@ -277,7 +300,10 @@ async fn somebody_elses_image_and_a_missing_one_are_the_same_answer() {
                 AppError::NotFound
             );
             assert_eq!(
-                home.gallery.find_file(&viewer, id).await.unwrap_err(),
+                home.gallery
+                    .find_file(&viewer, id, Rendition::Original)
+                    .await
+                    .unwrap_err(),
                 AppError::NotFound
             );
             assert_eq!(
@@ -297,7 +323,11 @@ async fn deleting_takes_the_file_along_unless_another_image_has_it() {
         home.add_file(&alice(), &bytes).await,
         home.add_file(&bob(), &bytes).await,
     );
-    let found = home.gallery.find_file(&alice(), &hers).await.unwrap();
+    let found = home
+        .gallery
+        .find_file(&alice(), &hers, Rendition::Original)
+        .await
+        .unwrap();
     let thumbnail = home
         .gallery
         .read_file(&alice(), &found, Rendition::Thumbnail)
@@ -311,9 +341,20 @@ async fn deleting_takes_the_file_along_unless_another_image_has_it() {
     );
     assert!(original.exists() && cached.exists());
 
-    home.gallery.delete_image(&alice(), &hers).await.unwrap();
+    let gone_for_good = async |viewer: Viewer, id: &ImageId| {
+        home.gallery.delete_image(&viewer, id).await.unwrap();
+        assert!(original.exists(), "the trash keeps files");
+        let ids = std::slice::from_ref(id);
+        let act = ImageAct::DeleteForGood;
+        assert_eq!(home.gallery.act(&viewer, ids, act).await, Ok(1));
+    };
+    gone_for_good(alice(), &hers).await;
     assert!(original.exists(), "bob still has it");
-    let his_file = home.gallery.find_file(&bob(), &his).await.unwrap();
+    let his_file = home
+        .gallery
+        .find_file(&bob(), &his, Rendition::Original)
+        .await
+        .unwrap();
     assert_eq!(
         home.gallery
             .read_file(&bob(), &his_file, Rendition::Original)
@@ -322,7 +363,7 @@ async fn deleting_takes_the_file_along_unless_another_image_has_it() {
         bytes
     );
 
-    home.gallery.delete_image(&bob(), &his).await.unwrap();
+    gone_for_good(bob(), &his).await;
     assert!(!original.exists() && !cached.exists());
     assert_eq!(
         home.gallery.delete_image(&bob(), &his).await.unwrap_err(),
@@ -364,7 +405,11 @@ async fn a_sweep_takes_old_files_without_a_row_and_nothing_else() {
 async fn a_file_that_is_gone_is_our_fault_and_is_said_to_be() {
     let home = Home::new().await;
     let id = home.add(&alice(), 1).await;
-    let found = home.gallery.find_file(&alice(), &id).await.unwrap();
+    let found = home
+        .gallery
+        .find_file(&alice(), &id, Rendition::Original)
+        .await
+        .unwrap();
     std::fs::remove_file(home.file("img", &found.hash, "png")).unwrap();
     for rendition in [Rendition::Original, Rendition::Thumbnail] {
         let error = home

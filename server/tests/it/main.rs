@@ -12,6 +12,8 @@ mod fairness; // who goes next, on a simulated clock
 mod fake_hub; // plays the Hugging Face hub
 mod front_door;
 mod gallery;
+mod gallery_api; // archives, imports
+mod gallery_library; // trash, marks, collections, search
 mod images;
 mod jobs; // the queue's rules, one step at a time
 mod models;

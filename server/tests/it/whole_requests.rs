@@ -483,6 +483,14 @@ async fn an_image_starts_from_another_and_is_made_again_when_that_is_gone() {
     assert_eq!(app.post(&other, URL, &theirs).await.status, 404);
     let gone = request("DELETE", &format!("/api/images/{image}"), &me, None);
     assert_eq!(app.call(gone).await.status, 204);
+    // What lies in the trash may come back, and keeps what it was made from.
+    app.services.uploads.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(
+        app.get(&me, &format!("/api/uploads/{id}")).await.status,
+        200
+    );
+    let for_good = request("DELETE", "/api/trash", &me, None);
+    assert_eq!(app.call(for_good).await.status, 200);
     app.services.uploads.sweep(Duration::ZERO).await.unwrap();
     assert_eq!(
         app.get(&me, &format!("/api/uploads/{id}")).await.status,

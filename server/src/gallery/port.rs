@@ -1,0 +1,155 @@
+//! The port's gallery: what pages and the API may ask, checked and passed on.
+
+use async_trait::async_trait;
+use atelier_app::account::Viewer;
+use atelier_app::backend::{Answer, Gallery};
+use atelier_app::error::AppError;
+use atelier_app::gallery::{
+    Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
+    MAX_PAGE, MAX_SELECTED, Trash,
+};
+
+use super::search::{self, Filter};
+use super::{GalleryService, collections, store, trash};
+
+#[async_trait]
+impl Gallery for GalleryService {
+    async fn find_images(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<GalleryPage> {
+        check_limit(limit)?;
+        let before = after.map(number_of).transpose()?;
+        let filter = Filter::parse(query)?;
+        let scope = search::store::scope(&self.db, viewer, &filter)
+            .await?
+            .ok_or(AppError::NotFound)?;
+        let mut rows = search::store::page(&self.db, scope, &filter, before, limit + 1).await?;
+        let is_more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let (total, more) = search::store::count(&self.db, scope, &filter).await?;
+        Ok(GalleryPage {
+            next: rows
+                .last()
+                .filter(|_| is_more)
+                .map(|row| row.number.to_string()),
+            images: rows.into_iter().map(Into::into).collect(),
+            total,
+            more,
+            mine: scope.owner == viewer.id.0,
+        })
+    }
+
+    async fn facets(&self, viewer: &Viewer, query: &ImageQuery) -> Answer<Facets> {
+        let filter = Filter::parse(query)?;
+        let scope = search::store::scope(&self.db, viewer, &filter)
+            .await?
+            .ok_or(AppError::NotFound)?;
+        Ok(search::store::facets(&self.db, scope, &filter).await?)
+    }
+
+    async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
+        store::detail(&self.db, viewer, id)
+            .await?
+            .ok_or(AppError::NotFound)
+    }
+
+    async fn delete_image(&self, viewer: &Viewer, id: &ImageId) -> Answer<()> {
+        match trash::store::put(&self.db, viewer, std::slice::from_ref(id)).await? {
+            0 => Err(AppError::NotFound),
+            _ => Ok(()),
+        }
+    }
+
+    async fn act(&self, viewer: &Viewer, ids: &[ImageId], act: ImageAct) -> Answer<u32> {
+        if ids.is_empty() {
+            return Err(AppError::invalid("ids", "Select at least one image."));
+        }
+        if ids.len() > MAX_SELECTED {
+            return Err(AppError::invalid(
+                "ids",
+                format!(
+                    "{} images are selected; at most {MAX_SELECTED} can be changed at once.",
+                    ids.len()
+                ),
+            ));
+        }
+        let changed = match act {
+            ImageAct::Trash => trash::store::put(&self.db, viewer, ids).await?,
+            ImageAct::Restore => trash::store::restore(&self.db, viewer, ids).await?,
+            ImageAct::DeleteForGood => u64::from(self.delete_for_good(viewer, Some(ids)).await?),
+            ImageAct::Favourite(favourite) => {
+                store::set_favourite(&self.db, viewer, ids, favourite).await?
+            }
+            ImageAct::Rate(rating) if rating > 5 => {
+                return Err(AppError::invalid("rating", "Give 0 to 5 stars."));
+            }
+            ImageAct::Rate(rating) => store::set_rating(&self.db, viewer, ids, rating).await?,
+            ImageAct::Collect(collection) => {
+                return self
+                    .collect(viewer, ids, &collection)
+                    .await
+                    .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+            }
+            ImageAct::Uncollect(collection) => {
+                return self
+                    .uncollect(viewer, ids, &collection)
+                    .await
+                    .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+            }
+        };
+        match changed {
+            0 => Err(AppError::NotFound),
+            changed => Ok(u32::try_from(changed).unwrap_or(u32::MAX)),
+        }
+    }
+
+    async fn trash(&self, viewer: &Viewer, after: Option<&str>, limit: u32) -> Answer<Trash> {
+        check_limit(limit)?;
+        self.look_into_trash(viewer, after, limit).await
+    }
+
+    async fn empty_trash(&self, viewer: &Viewer) -> Answer<u32> {
+        self.delete_for_good(viewer, None).await
+    }
+
+    async fn set_trash_days(&self, viewer: &Viewer, days: u32) -> Answer<()> {
+        self.keep_trash_for(viewer, days).await
+    }
+
+    async fn collections(&self, viewer: &Viewer) -> Answer<Vec<Collection>> {
+        Ok(collections::store::list(&self.db, viewer).await?)
+    }
+
+    async fn change_collection(
+        &self,
+        viewer: &Viewer,
+        act: CollectionAct,
+    ) -> Answer<Option<Collection>> {
+        self.act_on_collection(viewer, act).await
+    }
+}
+
+fn check_limit(limit: u32) -> Result<(), AppError> {
+    if limit == 0 || limit > MAX_PAGE {
+        return Err(AppError::invalid(
+            "limit",
+            format!("limit is {limit}; give a number from 1 to {MAX_PAGE}"),
+        ));
+    }
+    Ok(())
+}
+
+/// A cursor is the number of the last image of a page.
+fn number_of(cursor: &str) -> Result<i64, AppError> {
+    let digits = !cursor.is_empty() && cursor.bytes().all(|byte| byte.is_ascii_digit());
+    cursor.parse().ok().filter(|_| digits).ok_or_else(|| {
+        AppError::invalid(
+            "after",
+            "after is not a place in the gallery; start from the first page again",
+        )
+    })
+}
