@@ -4,9 +4,12 @@
 //! One closure in the server provides three things as leptos context for pages, server functions
 //! and the fallback alike: a [`Backend`], a [`Client`], and an `Option<Viewer>`.
 
-use crate::account::{Credentials, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer};
+use crate::account::{
+    Credentials, InvitationOffer, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer,
+};
 use crate::admin::{
-    DeviceChoice, DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow,
+    AuditFilter, AuditPage, DeviceChoice, DevicesReport, MadeLink, ModelAct, ModelsReport,
+    NewFetch, NewInvitation, PeopleData, PersonData, QueueRow, UserRow,
 };
 use crate::error::AppError;
 use crate::gallery::{
@@ -65,6 +68,19 @@ pub trait Accounts: Send + Sync {
         credentials: Credentials,
         client: &Client,
     ) -> Answer<SignedIn>;
+    /// What an invitation offers; `code` is the secret part of its link.
+    async fn invitation(&self, code: &str) -> Answer<InvitationOffer>;
+    /// Makes the account that an invitation offers, and signs it in.
+    async fn accept_invitation(
+        &self,
+        code: &str,
+        credentials: Credentials,
+        client: &Client,
+    ) -> Answer<SignedIn>;
+    /// Whether people may ask for an account.
+    async fn may_sign_up(&self) -> Answer<bool>;
+    /// Asks for an account, which then waits for an administrator.
+    async fn sign_up(&self, credentials: Credentials, client: &Client) -> Answer<()>;
     /// Opens a session. A wrong name and a wrong password are the same error, at the same speed.
     async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<SignedIn>;
     /// Ends the asking session; answers the `Set-Cookie` value that clears the cookie.
@@ -202,6 +218,28 @@ pub trait Admin: Send + Sync {
     async fn set_user_disabled(&self, viewer: &Viewer, id: UserId, disabled: bool) -> Answer<()>;
 }
 
+/// Who may come in and do what, for administrators only: each method refuses anybody else with
+/// `Forbidden`, and what changes something is in the audit log.
+#[async_trait]
+pub trait People: Send + Sync {
+    /// Users, people who wait, open invitations, and the choices about them.
+    async fn people(&self, viewer: &Viewer) -> Answer<PeopleData>;
+    /// One user.
+    async fn person(&self, viewer: &Viewer, id: UserId) -> Answer<PersonData>;
+    /// Makes a link that lets people in; its secret is answered this once.
+    async fn invite(&self, viewer: &Viewer, new: NewInvitation) -> Answer<MadeLink>;
+    /// Ends a link.
+    async fn revoke_invitation(&self, viewer: &Viewer, id: i64) -> Answer<()>;
+    /// Opens or closes the form by which people ask for an account.
+    async fn set_self_sign_up(&self, viewer: &Viewer, on: bool) -> Answer<()>;
+    /// Lets somebody in who waits, with a role, or forgets them.
+    async fn answer_sign_up(&self, viewer: &Viewer, id: UserId, role: Option<Role>) -> Answer<()>;
+    /// Gives a user another role and ends their sessions. The last administrator stays one.
+    async fn set_role(&self, viewer: &Viewer, id: UserId, role: Role) -> Answer<()>;
+    /// A page of the audit log, newest first.
+    async fn audit(&self, viewer: &Viewer, filter: AuditFilter) -> Answer<AuditPage>;
+}
+
 /// Models on disk, for administrators only: each method refuses anybody else with `Forbidden`.
 #[async_trait]
 pub trait Models: Send + Sync {
@@ -228,6 +266,8 @@ pub struct Backend {
     pub admin: Arc<dyn Admin>,
     /// Models on disk.
     pub models: Arc<dyn Models>,
+    /// Who may come in and do what.
+    pub people: Arc<dyn People>,
 }
 
 /// The port of the request being answered.

@@ -15,6 +15,12 @@ pub enum AppError {
     /// Somebody is signed in who may not do this.
     #[error("This needs an administrator.")]
     Forbidden,
+    /// Somebody is signed in who may not do this, and there is more to say about it.
+    #[error("{message}")]
+    Refused {
+        /// Why not, and what to do.
+        message: String,
+    },
     /// There is no such thing, or it belongs to somebody else: the two look the same on purpose.
     #[error("There is nothing here (it may have been deleted).")]
     NotFound,
@@ -56,6 +62,13 @@ impl AppError {
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid {
             field: field.into(),
+            message: message.into(),
+        }
+    }
+
+    /// A shorthand for [`AppError::Refused`].
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::Refused {
             message: message.into(),
         }
     }

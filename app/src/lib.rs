@@ -17,8 +17,8 @@ mod response; // cookies, statuses, redirects
 mod session; // who this page was rendered for
 pub mod studio; // asking for an image, watching it appear
 
-use crate::account::{AccountPage, SetupPage, SignInPage};
-use crate::admin::AdminPage;
+use crate::account::{AccountPage, JoinPage, SetupPage, SignInPage, SignUpPage};
+use crate::admin::{AdminPage, AuditLogPage, PeoplePage, PersonPage};
 use crate::components::{Nav, Toasts};
 use crate::gallery::{CollectionsPage, GalleryIndexPage, ImagePage, TrashPage, provide_undo};
 use crate::not_found::NotFound;
@@ -91,6 +91,11 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/trash") view=TrashPage ssr=SsrMode::Async/>
                     <Route path=path!("/account") view=AccountPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/people") view=PeoplePage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/people/:id") view=PersonPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/audit") view=AuditLogPage ssr=SsrMode::Async/>
+                    <Route path=path!("/join/:code") view=JoinPage ssr=SsrMode::Async/>
+                    <Route path=path!("/sign-up") view=SignUpPage ssr=SsrMode::Async/>
                     <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async/>
                     <Route path=path!("/setup") view=SetupPage ssr=SsrMode::Async/>
                 </Routes>

@@ -36,7 +36,7 @@ test('another user sees nothing of an image', async ({ page, server, anotherPage
   expect((await bobs.request.get(file!)).status()).not.toBe(200);
 });
 
-test('the admin page tells device, queue and users', async ({ page, server }) => {
+test('the admin pages tell device, queue and users', async ({ page, server }) => {
   await setUp(page, server);
   await page.getByRole('link', { name: 'Admin', exact: true }).click();
   await expect(page.getByRole('heading', { name: 'Devices' })).toBeVisible();
@@ -58,6 +58,8 @@ test('the admin page tells device, queue and users', async ({ page, server }) =>
   await expect(page.getByText(prompt)).toHaveCount(0);
 
   // A new user can sign in with the password given here.
+  await page.getByRole('link', { name: 'People', exact: true }).click();
+  await expect(page.getByRole('heading', { name: 'Invitations' })).toBeVisible();
   await page.getByLabel('Name', { exact: true }).fill('grace');
   await page.getByLabel('First password').fill(PASSWORD);
   await page.getByRole('button', { name: 'Make the user' }).click();

@@ -1,6 +1,7 @@
 //! What administrators may ask. Each method first refuses anybody else.
 
 use crate::accounts::AccountService;
+use crate::audit::Audit;
 use crate::devices::Devices;
 use crate::jobs::JobService;
 use crate::models::service::ModelService;
@@ -20,6 +21,7 @@ pub struct AdminService {
     devices: Arc<Devices>,
     jobs: Arc<JobService>,
     models: Arc<ModelService>,
+    audit: Audit,
 }
 
 impl AdminService {
@@ -29,12 +31,14 @@ impl AdminService {
         devices: Arc<Devices>,
         jobs: Arc<JobService>,
         models: Arc<ModelService>,
+        audit: Audit,
     ) -> Self {
         Self {
             accounts,
             devices,
             jobs,
             models,
+            audit,
         }
     }
 
@@ -55,6 +59,19 @@ fn only_admins(viewer: &Viewer) -> Answer<()> {
     }
 }
 
+/// The word that the audit log has for an act.
+fn act_word(act: ModelAct) -> &'static str {
+    match act {
+        ModelAct::Resume => "model.resume",
+        ModelAct::Stop => "model.stop",
+        ModelAct::Discard => "model.discard",
+        ModelAct::Check => "model.check",
+        ModelAct::Repair => "model.repair",
+        ModelAct::MakeDefault => "model.default",
+        ModelAct::Remove => "model.remove",
+    }
+}
+
 #[async_trait]
 impl Admin for AdminService {
     async fn devices(&self, viewer: &Viewer) -> Answer<DevicesReport> {
@@ -65,6 +82,9 @@ impl Admin for AdminService {
     async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
         only_admins(viewer)?;
         let report = self.devices.test_again().await?;
+        self.audit
+            .note(viewer, "devices.test", "", &report.decision)
+            .await?;
         self.with_worker(report).await
     }
 
@@ -74,7 +94,11 @@ impl Admin for AdminService {
         choice: DeviceChoice,
     ) -> Answer<DevicesReport> {
         only_admins(viewer)?;
+        let device = choice.device.clone();
         let report = self.devices.choose(choice).await?;
+        self.audit
+            .note(viewer, "devices.choose", &device, &report.decision)
+            .await?;
         self.with_worker(report).await
     }
 
@@ -85,7 +109,9 @@ impl Admin for AdminService {
 
     async fn cancel_job(&self, viewer: &Viewer, id: &JobId) -> Answer<()> {
         only_admins(viewer)?;
-        self.jobs.admin_cancel(id).await
+        self.jobs.admin_cancel(id).await?;
+        self.audit.note(viewer, "queue.cancel", &id.0, "").await?;
+        Ok(())
     }
 
     async fn list_users(&self, viewer: &Viewer) -> Answer<Vec<UserRow>> {
@@ -100,19 +126,24 @@ impl Admin for AdminService {
         role: Role,
     ) -> Answer<UserRow> {
         only_admins(viewer)?;
-        Ok(self.accounts.add_user(credentials, role).await?)
+        Ok(self
+            .accounts
+            .add_user(&viewer.into(), credentials, role)
+            .await?)
     }
 
     async fn set_user_disabled(&self, viewer: &Viewer, id: UserId, disabled: bool) -> Answer<()> {
         only_admins(viewer)?;
-        // Whoever asks is an administrator who can sign in, so one is always left.
         if disabled && id == viewer.id {
             return Err(AppError::invalid(
                 "id",
                 "You cannot close your own account; another administrator can.",
             ));
         }
-        Ok(self.accounts.set_disabled(id, disabled).await?)
+        Ok(self
+            .accounts
+            .set_disabled(&viewer.into(), id, disabled)
+            .await?)
     }
 }
 
@@ -125,18 +156,22 @@ impl Models for AdminService {
 
     async fn fetch(&self, viewer: &Viewer, asked: NewFetch) -> Answer<()> {
         only_admins(viewer)?;
-        self.models.begin_fetch(asked)
+        let model = asked.model.clone();
+        self.models.begin_fetch(asked)?;
+        self.audit.note(viewer, "model.fetch", &model, "").await?;
+        Ok(())
     }
 
     async fn act(&self, viewer: &Viewer, name: &str, act: ModelAct) -> Answer<()> {
         only_admins(viewer)?;
+        let word = act_word(act);
         match act {
-            ModelAct::Resume => self.models.resume_fetch(name),
-            ModelAct::Stop => self.models.stop_fetch(name),
-            ModelAct::Discard => self.models.discard_fetch(name).await,
-            ModelAct::Check => self.models.begin_check(name, false),
-            ModelAct::Repair => self.models.begin_check(name, true),
-            ModelAct::MakeDefault => self.models.set_default(name).await,
+            ModelAct::Resume => self.models.resume_fetch(name)?,
+            ModelAct::Stop => self.models.stop_fetch(name)?,
+            ModelAct::Discard => self.models.discard_fetch(name).await?,
+            ModelAct::Check => self.models.begin_check(name, false)?,
+            ModelAct::Repair => self.models.begin_check(name, true)?,
+            ModelAct::MakeDefault => self.models.set_default(name).await?,
             ModelAct::Remove => {
                 // Whoever waits for an image from it would wait in vain.
                 if self.jobs.needs_model(name).await? {
@@ -146,14 +181,17 @@ impl Models for AdminService {
                         ),
                     });
                 }
-                self.models.remove(name).await
+                self.models.remove(name).await?;
             }
         }
+        self.audit.note(viewer, word, name, "").await?;
+        Ok(())
     }
 
     async fn look_again(&self, viewer: &Viewer) -> Answer<()> {
         only_admins(viewer)?;
         self.models.rescan().await;
+        self.audit.note(viewer, "model.look", "", "").await?;
         Ok(())
     }
 }

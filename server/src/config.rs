@@ -3,10 +3,12 @@
 
 mod device_args; // options about devices, and those of `atelier probe`
 mod generate_args; // the options of `atelier generate`
+mod user_args; // the options of `atelier user`
 mod worker_args; // the options of `atelier worker`
 
 pub use device_args::{DeviceArgs, ProbeArgs, cuda_worker_beside};
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
+pub use user_args::{UserAction, UserArgs};
 pub use worker_args::WorkerArgs;
 
 use crate::bench::BenchArgs;
@@ -315,42 +317,6 @@ impl From<Syntax> for atelier_app::studio::PromptSyntax {
             Syntax::Weighted => Self::Weighted,
         }
     }
-}
-
-/// Settings of `atelier user`.
-#[derive(Args, Clone, Debug)]
-pub struct UserArgs {
-    /// Where everything is kept.
-    #[command(flatten)]
-    pub data_dir: DataDir,
-    /// What to do.
-    #[command(subcommand)]
-    pub action: UserAction,
-}
-
-/// The actions of `atelier user`. Passwords come from standard input, never from the command line.
-#[derive(Clone, Debug, Subcommand)]
-pub enum UserAction {
-    /// Make a user; the password is read from standard input.
-    Add {
-        /// The sign-in name.
-        name: String,
-        /// admin, member or viewer.
-        #[arg(long, default_value = "member", value_parser = role)]
-        role: atelier_app::account::Role,
-    },
-    /// Set a user's password and end their sessions; the password is read from standard input.
-    Password {
-        /// The sign-in name.
-        name: String,
-    },
-    /// List the users.
-    List,
-}
-
-fn role(word: &str) -> Result<atelier_app::account::Role, String> {
-    word.parse()
-        .map_err(|()| "choose one of admin, member, viewer".to_owned())
 }
 
 fn whole<T: TryFrom<i128>>(text: &str) -> Result<T, String> {

@@ -2,6 +2,7 @@
 
 pub mod accounts; // users, passwords, sessions, tokens
 pub mod admin; // what administrators may ask
+pub mod audit; // what administrators did, append-only
 pub mod bench; // `atelier bench`: how fast the engine is here
 pub mod config; // boot time: flags, environment
 pub mod db; // the SQLite pool, its pragmas and migrations

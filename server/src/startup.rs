@@ -2,7 +2,9 @@
 //! application and change nothing but the configuration.
 
 use crate::accounts::AccountService;
+use crate::accounts::people::PeopleService;
 use crate::admin::AdminService;
+use crate::audit::Audit;
 use crate::config::{ServeConfig, make_folder};
 use crate::db::Db;
 use crate::devices::Devices;
@@ -114,6 +116,10 @@ pub struct Services {
     pub uploads: Arc<UploadService>,
     /// What administrators may ask.
     pub admin: Arc<AdminService>,
+    /// Who may come in and do what.
+    pub people: Arc<PeopleService>,
+    /// What administrators did.
+    pub audit: Audit,
     /// Hardware and the decision about it.
     pub devices: Arc<Devices>,
     /// Weights on disk.
@@ -131,6 +137,7 @@ impl Services {
             gallery: self.gallery.clone(),
             admin: self.admin.clone(),
             models: self.admin.clone(),
+            people: self.people.clone(),
         }
     }
 }
@@ -184,12 +191,15 @@ impl Application {
             shutdown.clone(),
         )
         .await?;
+        let audit = Audit::new(db.clone());
         let admin = Arc::new(AdminService::new(
             accounts.clone(),
             devices.clone(),
             jobs.clone(),
             models.clone(),
+            audit.clone(),
         ));
+        let people = Arc::new(PeopleService::new(accounts.clone(), audit.clone()));
         let services = Services {
             config,
             db,
@@ -198,6 +208,8 @@ impl Application {
             gallery,
             uploads,
             admin,
+            people,
+            audit,
             devices,
             models,
             shutdown,

@@ -6,7 +6,7 @@
 
 #[cfg(feature = "ssr")]
 use super::Credentials;
-use super::{AccountData, NewToken};
+use super::{AccountData, InvitationOffer, NewToken};
 use crate::error::AppError;
 use leptos::prelude::*;
 #[cfg(feature = "ssr")]
@@ -55,6 +55,47 @@ pub async fn create_first_admin(
     response::set_cookie(&signed_in.set_cookie)?;
     response::redirect_plain_form("/");
     Ok("/".into())
+}
+
+/// What the invitation behind a link offers.
+#[server(endpoint = "load_invitation")]
+pub async fn load_invitation(code: String) -> Result<InvitationOffer, AppError> {
+    use_backend()?.accounts.invitation(&code).await
+}
+
+/// Makes the account that an invitation offers, and signs it in.
+#[server(endpoint = "accept_invitation")]
+pub async fn accept_invitation(
+    code: String,
+    name: String,
+    password: String,
+) -> Result<String, AppError> {
+    let credentials = Credentials { name, password };
+    let signed_in = use_backend()?
+        .accounts
+        .accept_invitation(&code, credentials, &use_client())
+        .await?;
+    response::set_cookie(&signed_in.set_cookie)?;
+    response::redirect_plain_form("/");
+    Ok("/".into())
+}
+
+/// Whether people may ask for an account.
+#[server(endpoint = "may_sign_up")]
+pub async fn may_sign_up() -> Result<bool, AppError> {
+    use_backend()?.accounts.may_sign_up().await
+}
+
+/// Asks for an account; answers the page that says so.
+#[server(endpoint = "sign_up")]
+pub async fn sign_up(name: String, password: String) -> Result<String, AppError> {
+    let credentials = Credentials { name, password };
+    use_backend()?
+        .accounts
+        .sign_up(credentials, &use_client())
+        .await?;
+    response::redirect_plain_form("/sign-up?asked");
+    Ok("/sign-up?asked".into())
 }
 
 /// Ends the asking session.

@@ -2,11 +2,13 @@
 
 mod account_page;
 mod calls;
+mod join_page;
 mod sign_in_page;
 mod tokens;
 
 pub use account_page::AccountPage;
 pub use calls::*;
+pub use join_page::{JoinPage, SignUpPage};
 pub use sign_in_page::{SetupPage, SignInPage};
 
 use serde::{Deserialize, Serialize};
@@ -24,9 +26,12 @@ pub enum Role {
     Admin,
     /// Generate images and keep them.
     Member,
-    /// Look at own images; generate nothing.
+    /// Look at own and shared images; generate nothing.
     Viewer,
 }
+
+/// What a viewer is told who asks for an image.
+pub const LOOKS_ONLY: &str = "Your role is viewer: you can look at your images and at those shared with you, but not make new ones. An administrator of this server can make you a member.";
 
 impl Role {
     /// The word in the database and on the wire.
@@ -68,6 +73,17 @@ impl Viewer {
     pub fn is_admin(&self) -> bool {
         self.role == Role::Admin
     }
+}
+
+/// What an invitation offers to whoever holds its link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationOffer {
+    /// What the new user may do.
+    pub role: Role,
+    /// Unix milliseconds.
+    pub expires_at: i64,
+    /// Who made the link; absent when it came from the command line, or they have left.
+    pub made_by: Option<String>,
 }
 
 /// A name and a password, as typed.

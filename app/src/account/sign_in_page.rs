@@ -1,6 +1,6 @@
 //! The two doors: signing in, and setting an empty server up.
 
-use super::{CreateFirstAdmin, SignIn, needs_setup};
+use super::{CreateFirstAdmin, SignIn, may_sign_up, needs_setup};
 use crate::components::{Answer, ErrorNotice, TextField, field_error, form_error, safe_path};
 use crate::session::{Elsewhere, use_viewer_here};
 use leptos::form::ActionForm;
@@ -9,7 +9,7 @@ use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
 
 /// Goes to the page that the server named, by loading it afresh: everything on it depends on who asks.
-fn leave_when_signed_in(answer: Answer<String>) {
+pub(super) fn leave_when_signed_in(answer: Answer<String>) {
     Effect::new(move |_| {
         if let Some(Ok(next)) = answer.get() {
             // Fails only for an address that is not one; `safe_path` made it.
@@ -31,6 +31,7 @@ pub fn SignInPage() -> impl IntoView {
         return view! { <Elsewhere path=next/> }.into_any();
     }
     let empty = OnceResource::new_blocking(needs_setup());
+    let open = OnceResource::new_blocking(may_sign_up());
     let action = ServerAction::<SignIn>::new();
     let answer = action.value();
     leave_when_signed_in(answer);
@@ -56,7 +57,17 @@ pub fn SignInPage() -> impl IntoView {
                     </button>
                 </div>
             </ActionForm>
-            <p class="quiet door-foot">"No account yet? An administrator of this server can make you one."</p>
+            <p class="quiet door-foot">
+                <Suspense>
+                    {move || Suspend::new(async move {
+                        if matches!(open.await, Ok(true)) {
+                            view! { "No account yet? "<a href="/sign-up">"Ask for one"</a>"." }.into_any()
+                        } else {
+                            view! { "No account yet? An administrator of this server can invite you." }.into_any()
+                        }
+                    })}
+                </Suspense>
+            </p>
         </section>
     }
     .into_any()

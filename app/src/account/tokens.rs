@@ -2,7 +2,7 @@
 
 use super::{CreateToken, NewToken, RevokeToken, TokenSummary};
 use crate::components::{
-    ErrorNotice, Field, Moment, Notice, TextField, Tone, field_error, form_error,
+    CopyText, ErrorNotice, Field, Moment, Notice, TextField, Tone, field_error, form_error,
 };
 use crate::hydrated::use_hydrated;
 use leptos::form::ActionForm;
@@ -127,43 +127,16 @@ fn Secret(token: NewToken) -> impl IntoView {
             origin.get()
         )
     };
-    let copied = RwSignal::new(false);
-    let to_copy = token.secret.clone();
-    let copy = move |_| copy_text(&to_copy, copied);
+    let text = token.secret.clone();
     view! {
         <Notice tone=Tone::Good>
             <p>
                 "The token "<strong>{token.summary.name.clone()}</strong>
                 " is ready. This is the only time its secret is shown, so copy it now."
             </p>
-            <div class="secret">
-                <code class="secret-text" id="token-secret">{token.secret.clone()}</code>
-                <button class="button button-small" type="button" on:click=copy>
-                    {move || if copied.get() { "Copied" } else { "Copy" }}
-                </button>
-            </div>
+            <CopyText id="token-secret" text=Signal::stored(text)/>
             <p class="quiet">"Try it:"</p>
             <pre class="code"><code>{example}</code></pre>
         </Notice>
     }
 }
-
-#[cfg(feature = "hydrate")]
-fn copy_text(text: &str, copied: RwSignal<bool>) {
-    let text = text.to_owned();
-    leptos::task::spawn_local(async move {
-        // Clipboard access exists on secure pages only (https or this machine) and may be refused;
-        // the text itself can be selected then.
-        if !window().is_secure_context() {
-            return;
-        }
-        let promise = window().navigator().clipboard().write_text(&text);
-        if wasm_bindgen_futures::JsFuture::from(promise).await.is_ok() {
-            copied.set(true);
-            crate::hydrated::after(std::time::Duration::from_secs(3), move || copied.set(false));
-        }
-    });
-}
-
-#[cfg(not(feature = "hydrate"))]
-fn copy_text(_: &str, _: RwSignal<bool>) {}

@@ -1,9 +1,9 @@
-//! `/admin`: what the machine does and why, the models, the queue, the users.
+//! `/admin`: what the machine does and why, the models, the queue. People have pages of their own.
 
 use super::devices::Devices;
 use super::models::Models;
+use super::people::AdminNav;
 use super::queue::Queue;
-use super::users::Users;
 use crate::account::Viewer;
 use crate::session::{SignedInOnly, use_viewer_here};
 use leptos::prelude::*;
@@ -23,25 +23,30 @@ pub fn AdminPage() -> impl IntoView {
 #[component]
 fn Admin() -> impl IntoView {
     if !use_viewer_here().as_ref().is_some_and(Viewer::is_admin) {
-        #[cfg(feature = "ssr")]
-        crate::response::set_status(403);
-        return view! {
-            <section class="empty">
-                <h1>"This page is for administrators"</h1>
-                <p class="quiet">"It shows the machine, everybody's queue and the users. Ask an administrator of this server if you need something from it."</p>
-                <a class="button button-main" href="/">"To the studio"</a>
-            </section>
-        }
-        .into_any();
+        return view! { <NotForYou/> }.into_any();
     }
     view! {
         <div class="page">
             <h1>"Admin"</h1>
+            <AdminNav/>
             <Devices/>
             <Models/>
             <Queue/>
-            <Users/>
         </div>
     }
     .into_any()
+}
+
+/// What whoever is no administrator finds at an administrator's address.
+#[component]
+pub fn NotForYou() -> impl IntoView {
+    #[cfg(feature = "ssr")]
+    crate::response::set_status(403);
+    view! {
+        <section class="empty">
+            <h1>"This page is for administrators"</h1>
+            <p class="quiet">"It shows the machine, everybody's queue and the users. Ask an administrator of this server if you need something from it."</p>
+            <a class="button button-main" href="/">"To the studio"</a>
+        </section>
+    }
 }

@@ -6,13 +6,14 @@ mod device_report;
 mod devices;
 mod model_report;
 mod models;
+mod people;
 mod queue;
-mod users;
 
 pub use admin_page::AdminPage;
 pub use calls::*;
 pub use device_report::*;
 pub use model_report::*;
+pub use people::*;
 
 use crate::account::{Role, UserId};
 use crate::studio::{JobId, JobState};

@@ -1,6 +1,7 @@
 //! The parts that pages are made of.
 
 mod badge;
+mod copy_text;
 mod field;
 mod moment;
 mod nav;
@@ -11,6 +12,7 @@ mod progress;
 mod words;
 
 pub use badge::{Badge, Tone};
+pub use copy_text::CopyText;
 pub use field::{Answer, Field, TextField, field_error, form_error};
 pub use moment::Moment;
 pub use nav::Nav;

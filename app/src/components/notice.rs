@@ -54,7 +54,10 @@ pub fn ErrorNotice(
         AppError::TooMany { retry_after_s, .. } => {
             Some(view! { <span>{format!("Try again in {}.", super::seconds_text(f64::from(*retry_after_s)))}</span> }.into_any())
         }
-        AppError::Forbidden | AppError::NotFound | AppError::Invalid { .. } => None,
+        AppError::Forbidden
+        | AppError::Refused { .. }
+        | AppError::NotFound
+        | AppError::Invalid { .. } => None,
     };
     view! {
         <Notice tone=Tone::Bad>

@@ -73,7 +73,11 @@ pub fn safe_path(next: &str) -> String {
         && !next.contains('\\')
         && !next.chars().any(char::is_control);
     // Back to the sign-in page would be a loop.
-    if is_path && !next.starts_with("/sign-in") && !next.starts_with("/setup") {
+    if is_path
+        && !["/sign-in", "/setup", "/sign-up", "/join/"]
+            .iter()
+            .any(|door| next.starts_with(door))
+    {
         next.to_owned()
     } else {
         "/".into()

@@ -159,7 +159,14 @@ async fn forms_on_every_page_reach_a_server_function() {
         ..House::default()
     });
     let mut seen = Vec::new();
-    for path in ["/", "/gallery/img-1", "/account", "/admin"] {
+    for path in [
+        "/",
+        "/gallery/img-1",
+        "/account",
+        "/admin",
+        "/admin/people",
+        "/admin/people/2",
+    ] {
         let page = get(&house, admin(), path).await;
         for form in tags(&page.html).iter().filter(|tag| tag.name == "form") {
             assert_eq!(form.get("method"), Some("post"), "{path}: {form:?}");
@@ -181,6 +188,11 @@ async fn forms_on_every_page_reach_a_server_function() {
         "/app/cancel_any_job",
         "/app/create_user",
         "/app/set_user_disabled",
+        "/app/set_user_role",
+        "/app/invite",
+        "/app/revoke_invitation",
+        "/app/answer_sign_up",
+        "/app/set_self_sign_up",
         "/app/sign_out",
     ] {
         assert!(
@@ -305,6 +317,11 @@ async fn nothing_is_done_for_nobody() {
         ("/app/test_devices_again", ""),
         ("/app/set_user_disabled", "id=2&disabled=true"),
         ("/app/create_user", "name=x&password=y&role=admin"),
+        ("/app/set_user_role", "id=2&role=admin"),
+        ("/app/invite", "role=admin&days=1&uses=1"),
+        ("/app/revoke_invitation", "id=3"),
+        ("/app/answer_sign_up", "id=7&role=admin"),
+        ("/app/set_self_sign_up", "on=true"),
         ("/app/change_password", "current=right&new=x"),
     ] {
         let answer = post(&house, None, path, "/", form).await;
@@ -312,4 +329,41 @@ async fn nothing_is_done_for_nobody() {
         assert!(answer.location.unwrap().contains("__err="), "{path}");
     }
     assert!(house.taken().is_empty());
+}
+
+#[tokio::test]
+async fn an_invitation_is_accepted_without_wasm() {
+    let house = house();
+    let form = "code=open-sesame&name=bob&password=violet+tractor+hums+at+noon";
+    let answer = post(
+        &house,
+        None,
+        "/app/accept_invitation",
+        "/join/open-sesame",
+        form,
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.location.as_deref()),
+        (302, Some("/"))
+    );
+    assert_eq!(answer.cookies.len(), 1);
+    assert_eq!(house.taken(), ["join bob"]);
+
+    // A name that is taken leads back to the form, which says so.
+    let form = "code=open-sesame&name=ada&password=violet+tractor+hums+at+noon";
+    let answer = post(
+        &house,
+        None,
+        "/app/accept_invitation",
+        "/join/open-sesame",
+        form,
+    )
+    .await;
+    let location = answer.location.unwrap();
+    let path = location.strip_prefix("http://localhost").unwrap();
+    assert!(path.starts_with("/join/open-sesame?"), "{path}");
+    let page = get(&house, None, path).await;
+    assert!(page.html.contains("That name is taken."), "{}", page.html);
+    assert!(answer.cookies.is_empty() && house.taken().is_empty());
 }

@@ -2,10 +2,12 @@
 //! It works while the server runs: both go through the same database.
 
 use super::AccountService;
-use crate::config::{UserAction, UserArgs, make_folder};
+use crate::audit::Actor;
+use crate::config::{PublicUrl, UserAction, UserArgs, make_folder};
 use crate::db::Db;
 use crate::error::ServerError;
 use atelier_app::account::Credentials;
+use atelier_app::admin::NewInvitation;
 use std::io::{BufRead, IsTerminal};
 
 /// Runs one action of `atelier user`.
@@ -13,7 +15,11 @@ use std::io::{BufRead, IsTerminal};
 /// # Errors
 /// One line for whoever typed it.
 pub async fn run(args: UserArgs) -> Result<(), String> {
-    if !matches!(args.action, UserAction::Add { .. }) && !args.data_dir.database().exists() {
+    let may_be_first = matches!(
+        args.action,
+        UserAction::Add { .. } | UserAction::Invite { .. }
+    );
+    if !may_be_first && !args.data_dir.database().exists() {
         return Err(format!(
             "there is no database in {}; name its folder with --data-dir",
             args.data_dir.path.display()
@@ -23,34 +29,77 @@ pub async fn run(args: UserArgs) -> Result<(), String> {
     let db = Db::open(&args.data_dir.database())
         .await
         .map_err(|error| error.to_string())?;
-    let done = act(&db, args.action).await;
+    let done = act(&db, args.public_url.as_ref(), args.action).await;
     db.close().await;
     done
 }
 
-async fn act(db: &Db, action: UserAction) -> Result<(), String> {
+async fn act(db: &Db, public_url: Option<&PublicUrl>, action: UserAction) -> Result<(), String> {
     let accounts = AccountService::for_command_line(db.clone())
         .await
         .map_err(words)?;
+    let actor = Actor::command_line();
     match action {
         UserAction::Add { name, role } => {
             let password = read_password()?;
             let user = accounts
-                .add_user(Credentials { name, password }, role)
+                .add_user(&actor, Credentials { name, password }, role)
                 .await
                 .map_err(words)?;
             println!("{} is now a user ({}).", user.name, role.as_str());
         }
+        UserAction::Invite {
+            role,
+            days,
+            uses,
+            note,
+        } => {
+            let new = NewInvitation {
+                role,
+                days,
+                uses,
+                note,
+            };
+            let link = accounts.invite(&actor, new).await.map_err(words)?;
+            println!("{}", whole(public_url, &link.path));
+        }
+        UserAction::Role { name, role } => {
+            let id = accounts.id_of(&name).await.map_err(words)?;
+            accounts.set_role(&actor, id, role).await.map_err(words)?;
+            println!("{name} is now {}.", role.as_str());
+        }
         UserAction::Password { name } => {
             let password = read_password()?;
             accounts
-                .reset_password(&name, &password)
+                .reset_password(&actor, &name, &password)
                 .await
                 .map_err(words)?;
             println!("The password of {name} is set; their sessions have ended.");
         }
-        UserAction::List => {
-            for user in accounts.users().await.map_err(words)? {
+        UserAction::Disable { name } => {
+            let id = accounts.id_of(&name).await.map_err(words)?;
+            accounts
+                .set_disabled(&actor, id, true)
+                .await
+                .map_err(words)?;
+            println!("{name} cannot sign in any more.");
+        }
+        UserAction::Enable { name } => {
+            let id = accounts.id_of(&name).await.map_err(words)?;
+            accounts
+                .set_disabled(&actor, id, false)
+                .await
+                .map_err(words)?;
+            println!("{name} can sign in again.");
+        }
+        UserAction::List { json } => {
+            let users = accounts.users().await.map_err(words)?;
+            if json {
+                let text = serde_json::to_string(&users).map_err(|error| error.to_string())?;
+                println!("{text}");
+                return Ok(());
+            }
+            for user in users {
                 let state = if user.disabled { "  closed" } else { "" };
                 println!(
                     "{:<8} {:>6} images  {}{state}",
@@ -62,6 +111,11 @@ async fn act(db: &Db, action: UserAction) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A link as people open it, where the server's address is known; else its path.
+fn whole(public_url: Option<&PublicUrl>, path: &str) -> String {
+    format!("{}{path}", public_url.map_or("", PublicUrl::origin))
 }
 
 /// A password from standard input: its first line, or at a terminal what is typed unseen.

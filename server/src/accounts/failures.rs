@@ -32,6 +32,15 @@ impl Subjects {
         }
     }
 
+    /// Requests for an account: each counts, whatever becomes of it.
+    pub fn of_sign_up(address: &str) -> Self {
+        let subject = format!("sign-up address:{address}");
+        Self {
+            name: subject.clone(),
+            at_address: subject,
+        }
+    }
+
     /// Tries on the one-time setup code.
     pub fn of_setup(address: &str) -> Self {
         Self {

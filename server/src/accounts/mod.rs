@@ -2,19 +2,22 @@
 
 pub mod command; // `atelier user …`
 mod failures; // the growing delay after wrong passwords
+mod invitations; // links that let people in, and people who ask
 mod names; // what people and tokens may be called
 mod password; // what is accepted; the bounded argon2 pool
+pub mod people; // what administrators do to people
 mod session; // secrets and their cookie
 mod setup; // the one-time code of an empty server
 mod store; // SQL
 mod tokens; // what API tokens look like
 
+use crate::audit::{Actor, store as audit};
 use crate::config::ServeConfig;
 use crate::db::{Db, now_ms};
 use crate::error::{ServerError, is_unique_violation};
 use async_trait::async_trait;
 use atelier_app::account::{
-    Credentials, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer,
+    Credentials, InvitationOffer, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer,
 };
 use atelier_app::admin::UserRow;
 use atelier_app::backend::{Accounts, Answer, Client, SignedIn};
@@ -147,6 +150,7 @@ impl AccountService {
     /// [`AppError::Invalid`] on `name` or `password`.
     pub(crate) async fn add_user(
         &self,
+        actor: &Actor,
         credentials: Credentials,
         role: Role,
     ) -> Result<UserRow, ServerError> {
@@ -158,6 +162,8 @@ impl AccountService {
         let id = store::insert_user(&mut write, &name, role, &hash, now)
             .await
             .map_err(|error| name_taken(error, &name))?;
+        let detail = format!("as {}", role.as_str());
+        audit::insert(&mut write, actor, "user.add", &name, &detail, now).await?;
         write.commit().await?;
         tracing::info!(user = id.0, role = role.as_str(), "a user was made");
         Ok(UserRow {
@@ -172,25 +178,12 @@ impl AccountService {
         })
     }
 
-    /// Closes or opens sign-in of a user.
+    /// Live sessions and tokens of a user.
     ///
     /// # Errors
-    /// [`AppError::NotFound`] when there is no such user.
-    pub(crate) async fn set_disabled(&self, id: UserId, disabled: bool) -> Result<(), ServerError> {
-        let found = if disabled {
-            store::disable_user(&self.db, id, now_ms()).await?
-        } else {
-            store::enable_user(&self.db, id).await?
-        };
-        if !found {
-            return Err(AppError::NotFound.into());
-        }
-        tracing::info!(
-            user = id.0,
-            disabled,
-            "sign-in of a user was closed or opened"
-        );
-        Ok(())
+    /// The database's.
+    pub(crate) async fn keys(&self, id: UserId, now: i64) -> Result<(u32, u32), ServerError> {
+        Ok(people::store::keys(&self.db, id, now).await?)
     }
 
     /// Sets a password without asking for the old one, and ends the user's sessions.
@@ -199,6 +192,7 @@ impl AccountService {
     /// [`AppError::Invalid`] on `name` or `password`.
     pub(crate) async fn reset_password(
         &self,
+        actor: &Actor,
         name: &str,
         password: &str,
     ) -> Result<(), ServerError> {
@@ -210,6 +204,8 @@ impl AccountService {
         let mut write = self.db.write().await?;
         store::set_password_hash(&mut write, user.viewer.id, &hash).await?;
         store::delete_sessions(&mut write, user.viewer.id).await?;
+        let subject = &user.viewer.name;
+        audit::insert(&mut write, actor, "user.password", subject, "", now_ms()).await?;
         write.commit().await?;
         Ok(())
     }
@@ -335,6 +331,13 @@ impl AccountService {
             tracing::info!(address = client.address, "a sign-in failed");
             return Err(wrong().into());
         };
+        if user.is_waiting {
+            return Err(AppError::invalid(
+                "name",
+                "This account waits for an administrator of this server to let it in.",
+            )
+            .into());
+        }
         if user.is_disabled {
             // Only whoever knows the password learns that the account exists.
             return Err(AppError::invalid(
@@ -492,6 +495,27 @@ impl Accounts for AccountService {
         client: &Client,
     ) -> Answer<SignedIn> {
         Ok(self.first_admin(code, credentials, client).await?)
+    }
+
+    async fn invitation(&self, code: &str) -> Answer<InvitationOffer> {
+        Ok(self.offer(code).await?)
+    }
+
+    async fn accept_invitation(
+        &self,
+        code: &str,
+        credentials: Credentials,
+        client: &Client,
+    ) -> Answer<SignedIn> {
+        Ok(self.join(code, credentials, client).await?)
+    }
+
+    async fn may_sign_up(&self) -> Answer<bool> {
+        Ok(self.takes_sign_ups().await?)
+    }
+
+    async fn sign_up(&self, credentials: Credentials, client: &Client) -> Answer<()> {
+        Ok(self.ask_for_account(credentials, client).await?)
     }
 
     async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<SignedIn> {

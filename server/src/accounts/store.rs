@@ -16,6 +16,8 @@ pub struct StoredUser {
     pub viewer: Viewer,
     pub password_hash: String,
     pub is_disabled: bool,
+    /// Asked for an account and was not let in yet; disabled too.
+    pub is_waiting: bool,
 }
 
 /// What a new session row holds besides its times.
@@ -33,7 +35,7 @@ pub struct Found {
     pub last_seen_at: Option<i64>,
 }
 
-fn role(word: &str) -> Result<Role, Error> {
+pub(super) fn role(word: &str) -> Result<Role, Error> {
     word.parse()
         .map_err(|()| Error::Decode(format!("unknown role {word:?}").into()))
 }
@@ -55,17 +57,19 @@ pub async fn has_users(db: &Db) -> Result<bool, Error> {
 }
 
 pub async fn user_by_name(db: &Db, name: &str) -> Result<Option<StoredUser>, Error> {
-    let row: Option<(i64, String, String, String, Option<i64>)> = sqlx::query_as(
-        "select id, name, role, password_hash, disabled_at from user where name = ?",
+    let row: Option<(i64, String, String, String, bool, bool)> = sqlx::query_as(
+        "select id, name, role, password_hash, disabled_at is not null, waiting_since is not null
+         from user where name = ?",
     )
     .bind(name)
     .fetch_optional(db.read())
     .await?;
-    row.map(|(id, name, role, password_hash, disabled_at)| {
+    row.map(|(id, name, role, password_hash, is_disabled, is_waiting)| {
         Ok(StoredUser {
             viewer: viewer(id, name, &role)?,
             password_hash,
-            is_disabled: disabled_at.is_some(),
+            is_disabled,
+            is_waiting,
         })
     })
     .transpose()
@@ -139,7 +143,7 @@ pub async fn list_users(db: &Db) -> Result<Vec<UserRow>, Error> {
         "select user.id, user.name, user.role, user.created_at, user.last_seen_at, user.disabled_at,
                 count(image.id), coalesce(sum(image.bytes), 0)
          from user left join image on image.user_id = user.id
-         group by user.id order by user.name",
+         where user.waiting_since is null group by user.id order by user.name",
     )
     .fetch_all(db.read())
     .await?;
@@ -159,35 +163,6 @@ pub async fn list_users(db: &Db) -> Result<Vec<UserRow>, Error> {
             },
         )
         .collect()
-}
-
-/// Closes sign-in, sessions and tokens of a user at once. `false` when there is no such user.
-pub async fn disable_user(db: &Db, id: UserId, now: i64) -> Result<bool, Error> {
-    let mut write = db.write().await?;
-    let done = sqlx::query("update user set disabled_at = coalesce(disabled_at, ?) where id = ?")
-        .bind(now)
-        .bind(id.0)
-        .execute(&mut *write)
-        .await?;
-    delete_sessions(&mut write, id).await?;
-    // Opening sign-in again must not bring old keys back.
-    sqlx::query("update api_token set revoked_at = ? where user_id = ? and revoked_at is null")
-        .bind(now)
-        .bind(id.0)
-        .execute(&mut *write)
-        .await?;
-    write.commit().await?;
-    Ok(done.rows_affected() == 1)
-}
-
-pub async fn enable_user(db: &Db, id: UserId) -> Result<bool, Error> {
-    let mut write = db.write().await?;
-    let done = sqlx::query("update user set disabled_at = null where id = ?")
-        .bind(id.0)
-        .execute(&mut *write)
-        .await?;
-    write.commit().await?;
-    Ok(done.rows_affected() == 1)
 }
 
 // ---- sessions

@@ -11,6 +11,7 @@ mod health;
 mod images;
 mod native;
 mod pages;
+mod people;
 pub mod problem;
 mod uploads;
 pub mod viewer;
@@ -122,6 +123,8 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
             "/api/collections/{id}",
             put(gallery::change_collection).delete(gallery::delete_collection),
         )
+        // For administrators.
+        .route("/api/admin/audit.csv", get(people::audit_csv))
         .route("/api/{*rest}", any(no_such_url));
     // Pages, server functions and the built interface; anything else is the app's own 404 page.
     let routes = pages::routes(routes, &state);

@@ -22,7 +22,7 @@ const UNAVAILABLE_RETRY_S: u32 = 5;
 pub fn status_of(error: &AppError) -> StatusCode {
     match error {
         AppError::SignInRequired => StatusCode::UNAUTHORIZED,
-        AppError::Forbidden => StatusCode::FORBIDDEN,
+        AppError::Forbidden | AppError::Refused { .. } => StatusCode::FORBIDDEN,
         AppError::NotFound => StatusCode::NOT_FOUND,
         AppError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         AppError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,

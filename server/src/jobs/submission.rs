@@ -8,7 +8,7 @@ use super::recipe::{fingerprint, kind, recipe};
 use super::{JobService, LONGEST_KEY};
 use crate::error::ServerError;
 use crate::gallery::ImageHash;
-use atelier_app::account::{Role, Viewer};
+use atelier_app::account::{LOOKS_ONLY, Role, Viewer};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
@@ -57,7 +57,7 @@ impl JobService {
     /// # Errors
     /// [`AppError::Invalid`] naming the field, [`AppError::TooMany`] at a limit,
     /// [`AppError::NotFound`] for an image to start from that is not there,
-    /// [`AppError::Forbidden`] for a viewer who may only look.
+    /// [`AppError::Refused`] for a viewer who may only look.
     pub async fn submit_all(
         &self,
         viewer: &Viewer,
@@ -65,7 +65,7 @@ impl JobService {
         idem_key: Option<&str>,
     ) -> Answer<SubmittedAll> {
         if viewer.role == Role::Viewer {
-            return Err(AppError::Forbidden);
+            return Err(AppError::refused(LOOKS_ONLY));
         }
         if self.shutdown.is_requested() {
             return Err(AppError::Unavailable {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atelier_app::account::{Role, Viewer};
+use atelier_app::account::{LOOKS_ONLY, Role, Viewer};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
@@ -79,10 +79,10 @@ impl UploadService {
     ///
     /// # Errors
     /// [`AppError::Invalid`] on `field` for what is no image or too large, [`AppError::TooMany`]
-    /// at the limit, [`AppError::Forbidden`] for a viewer who may only look.
+    /// at the limit, [`AppError::Refused`] for a viewer who may only look.
     pub async fn add(&self, viewer: &Viewer, field: &str, bytes: Vec<u8>) -> Answer<UploadSummary> {
         if viewer.role == Role::Viewer {
-            return Err(AppError::Forbidden);
+            return Err(AppError::refused(LOOKS_ONLY));
         }
         let header = read_header(field, &bytes)?;
         let have = store::count(&self.db, viewer).await?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod accounts;
+mod audit; // what administrators did
 mod bench; // a queue by itself
 mod command_line;
 mod crash; // kill -9, SIGSTOP, SIGTERM
@@ -15,6 +16,7 @@ mod gallery;
 mod gallery_api; // archives, imports
 mod gallery_library; // trash, marks, collections, search
 mod images;
+mod invitations; // how people come in
 mod jobs; // the queue's rules, one step at a time
 mod models;
 mod models_command; // `atelier models`

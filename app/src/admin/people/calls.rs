@@ -1,0 +1,99 @@
+//! Server functions: what administrators ask about people. Each finds out who asks, then asks the port.
+#![allow(
+    missing_docs,
+    reason = "the macro makes a public struct of each function; its fields are the arguments"
+)]
+
+#[cfg(feature = "ssr")]
+use super::NewInvitation;
+use super::{AuditFilter, AuditPage, MadeLink, PeopleData, PersonData};
+use crate::account::{Role, UserId};
+#[cfg(feature = "ssr")]
+use crate::backend::{use_backend, use_viewer};
+use crate::error::AppError;
+use leptos::prelude::*;
+
+/// A whole number as typed into a field.
+#[cfg(feature = "ssr")]
+fn number(field: &str, text: &str) -> Result<u32, AppError> {
+    text.trim()
+        .parse()
+        .map_err(|_| AppError::invalid(field, "Give a whole number."))
+}
+
+/// Users, people who wait, invitations.
+#[server(endpoint = "load_people")]
+pub async fn load_people() -> Result<PeopleData, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.people(&viewer).await
+}
+
+/// One user.
+#[server(endpoint = "load_person")]
+pub async fn load_person(id: UserId) -> Result<PersonData, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.person(&viewer, id).await
+}
+
+/// Makes a link that lets people in.
+#[server(endpoint = "invite")]
+pub async fn invite(
+    role: Role,
+    days: String,
+    uses: String,
+    #[server(default)] note: String,
+) -> Result<MadeLink, AppError> {
+    let viewer = use_viewer()?;
+    let new = NewInvitation {
+        role,
+        days: number("days", &days)?,
+        uses: number("uses", &uses)?,
+        note,
+    };
+    use_backend()?.people.invite(&viewer, new).await
+}
+
+/// Ends a link.
+#[server(endpoint = "revoke_invitation")]
+pub async fn revoke_invitation(id: i64) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.revoke_invitation(&viewer, id).await
+}
+
+/// Opens or closes the form by which people ask for an account.
+#[server(endpoint = "set_self_sign_up")]
+pub async fn set_self_sign_up(on: bool) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.set_self_sign_up(&viewer, on).await
+}
+
+/// Lets somebody in who waits; without a role they are forgotten.
+#[server(endpoint = "answer_sign_up")]
+pub async fn answer_sign_up(id: UserId, #[server(default)] role: String) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    let role = match role.as_str() {
+        "" => None,
+        word => Some(
+            word.parse()
+                .map_err(|()| AppError::invalid("role", "Choose one of admin, member, viewer."))?,
+        ),
+    };
+    use_backend()?
+        .people
+        .answer_sign_up(&viewer, id, role)
+        .await
+}
+
+/// Gives a user another role.
+#[server(endpoint = "set_user_role")]
+pub async fn set_user_role(id: UserId, role: Role) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.set_role(&viewer, id, role).await
+}
+
+/// A page of the audit log.
+#[server(endpoint = "load_audit")]
+pub async fn load_audit(filter: AuditFilter) -> Result<AuditPage, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.audit(&viewer, filter).await
+}

@@ -1,0 +1,167 @@
+//! `/admin/people/ID`: one user, and what an administrator can do about them.
+
+use super::super::{SetUserDisabled, UserRow};
+use super::invitations::RoleField;
+use super::people_page::{AdminNav, AdminsOnly, failed, renew_after};
+use super::{PersonData, SetUserRole, load_person};
+use crate::account::UserId;
+use crate::components::{Badge, ErrorNotice, Moment, Tone, bytes_text};
+use crate::error::AppError;
+use crate::session::use_viewer_here;
+use leptos::form::ActionForm;
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::hooks::use_params_map;
+
+/// `/admin/people/ID`
+#[component]
+pub fn PersonPage() -> impl IntoView {
+    view! {
+        <Title text="Person · Atelier"/>
+        <AdminsOnly>
+            <Person/>
+        </AdminsOnly>
+    }
+}
+
+#[component]
+fn Person() -> impl IntoView {
+    let id = use_params_map()
+        .with_untracked(|params| params.get("id"))
+        .and_then(|id| id.parse().ok())
+        .map(UserId);
+    let changes = RwSignal::new(0u32);
+    let person = Resource::new(
+        move || changes.get(),
+        move |_| async move {
+            match id {
+                Some(id) => load_person(id).await,
+                None => Err(AppError::NotFound),
+            }
+        },
+    );
+    view! {
+        <div class="page page-narrow">
+            <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
+                {move || Suspend::new(async move {
+                    match person.await {
+                        Ok(data) => view! { <Facts data=data changes=changes/> }.into_any(),
+                        Err(error) => {
+                            #[cfg(feature = "ssr")]
+                            if error == AppError::NotFound {
+                                crate::response::set_status(404);
+                            }
+                            view! {
+                                <h1>"People"</h1>
+                                <AdminNav/>
+                                <ErrorNotice error=error/>
+                            }
+                            .into_any()
+                        }
+                    }
+                })}
+            </Transition>
+        </div>
+    }
+}
+
+#[component]
+fn Facts(data: PersonData, changes: RwSignal<u32>) -> impl IntoView {
+    let PersonData {
+        user,
+        sessions,
+        tokens,
+    } = data;
+    let is_me = use_viewer_here().is_some_and(|viewer| viewer.id == user.id);
+    let seen = match user.last_seen_at {
+        Some(at) => view! { <Moment at=at/> }.into_any(),
+        None => view! { "never" }.into_any(),
+    };
+    let state = if user.disabled {
+        view! { <Badge tone=Tone::Bad>"sign-in closed"</Badge> }
+    } else {
+        view! { <Badge tone=Tone::Good>"sign-in open"</Badge> }
+    };
+    view! {
+        <div class="page-head">
+            <h1>{user.name.clone()}</h1>
+            {state}
+        </div>
+        <AdminNav/>
+        <section class="card" aria-labelledby="facts-title">
+            <h2 id="facts-title">"At a glance"</h2>
+            <dl class="facts">
+                <dt>"Role"</dt><dd>{user.role.as_str()}</dd>
+                <dt>"Since"</dt><dd><Moment at=user.created_at/></dd>
+                <dt>"Last seen"</dt><dd>{seen}</dd>
+                <dt>"Signed-in browsers"</dt><dd class="number">{sessions}</dd>
+                <dt>"API tokens"</dt><dd class="number">{tokens}</dd>
+                <dt>"Images"</dt><dd class="number">{format!("{}, {}", user.images, bytes_text(user.bytes))}</dd>
+            </dl>
+        </section>
+        <RoleCard user=user.clone() is_me=is_me changes=changes/>
+        <DoorCard user=user.clone() is_me=is_me changes=changes/>
+    }
+}
+
+#[component]
+fn RoleCard(user: UserRow, is_me: bool, changes: RwSignal<u32>) -> impl IntoView {
+    let action = ServerAction::<SetUserRole>::new();
+    renew_after(action, changes);
+    view! {
+        <section class="card" aria-labelledby="role-title">
+            <h2 id="role-title">"Role"</h2>
+            {failed(action)}
+            <p class="quiet">
+                {if is_me {
+                    "This is you. With another role you are signed out, and only another administrator can undo it."
+                } else {
+                    "Changing it signs them out everywhere."
+                }}
+            </p>
+            <ActionForm action=action>
+                <input type="hidden" name="id" value=user.id.0.to_string()/>
+                <div class="row-fields">
+                    <RoleField id="person-role" label="May do" role=user.role/>
+                    <button class="button row-button" type="submit" disabled=move || action.pending().get()>"Change the role"</button>
+                </div>
+            </ActionForm>
+        </section>
+    }
+}
+
+#[component]
+fn DoorCard(user: UserRow, is_me: bool, changes: RwSignal<u32>) -> impl IntoView {
+    let action = ServerAction::<SetUserDisabled>::new();
+    renew_after(action, changes);
+    let (words, label) = if user.disabled {
+        (
+            "They cannot sign in. Their images are kept; tokens they had stay revoked.",
+            "Open sign-in",
+        )
+    } else {
+        (
+            "Closing it signs them out at once and revokes their tokens. Their images are kept.",
+            "Close sign-in",
+        )
+    };
+    let form = (!is_me).then(|| {
+        view! {
+            <ActionForm action=action>
+                <input type="hidden" name="id" value=user.id.0.to_string()/>
+                <input type="hidden" name="disabled" value=(!user.disabled).to_string()/>
+                <button class="button" type="submit">{label}</button>
+            </ActionForm>
+        }
+    });
+    view! {
+        <section class="card" aria-labelledby="door-title">
+            <h2 id="door-title">"Sign-in"</h2>
+            {failed(action)}
+            <p class="quiet">
+                {if is_me { "You cannot close your own sign-in; another administrator can." } else { words }}
+            </p>
+            {form}
+        </section>
+    }
+}
