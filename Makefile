@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build site server test end2end fuzz format clean-cache
+.PHONY: help run build cuda site server test end2end fuzz format clean-cache
 
 # ARGS reaches the program: make run ARGS='--addr 127.0.0.1:8080'
 ARGS ?=
@@ -19,6 +19,9 @@ build: ## Builds the interface and the server
 	@.ci/setup.sh run
 	@.ci/site.sh
 	@.ci/server.sh
+
+cuda: ## Builds the worker for NVIDIA GPUs, target/release/atelier-cuda: make cuda CUDA_ARCHS='90 120'
+	@CUDA_COMPUTE_CAP='$(CUDA_COMPUTE_CAP)' CUDA_ARCHS='$(CUDA_ARCHS)' .ci/cuda.sh
 
 test: ## Runs every check and every test, in a real browser too
 	@.ci/test.sh

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::nn::OP_NAMES;
+
 /// What kind of failure it was: what can be done about it depends on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,11 +61,20 @@ impl std::error::Error for DeviceFault {}
 impl DeviceFault {
     /// A fault by a driver's or library's words.
     pub fn from_words(words: &str) -> Self {
-        let words = first_line(words);
+        let line = first_line(words);
+        // Operations put their names before what they report.
+        let mut words = line.as_str();
+        let mut during = Vec::new();
+        while let Some((name, rest)) = words.split_once(": ")
+            && (OP_NAMES.contains(&name) || name == "upload")
+        {
+            during.push(name);
+            words = rest;
+        }
         Self {
-            kind: classify(&words),
-            during: String::new(),
-            words,
+            kind: classify(words),
+            during: during.join(", "),
+            words: words.to_owned(),
         }
     }
 
@@ -85,16 +96,6 @@ impl DeviceFault {
             known => format!("{what}, {known}"),
         };
         self
-    }
-}
-
-/// An operation that failed, on its way through candle's error type.
-#[derive(Debug)]
-pub(crate) struct FailedOp(pub DeviceFault);
-
-impl fmt::Display for FailedOp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.during, self.0.words)
     }
 }
 
@@ -237,4 +238,129 @@ fn error_number(words: &str) -> Option<u32> {
             let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             rest[..digits].parse().ok()
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As cudarc 0.19 and candle 0.11 print them, with the driver's texts; then other libraries'.
+    #[test]
+    fn real_messages_are_understood() {
+        use FaultKind::{Lost, NoKernel, Other, OutOfMemory};
+        for (words, kind) in [
+            (
+                r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#,
+                OutOfMemory,
+            ),
+            ("CublasError(CUBLAS_STATUS_ALLOC_FAILED)", OutOfMemory),
+            ("CudnnError(CUDNN_STATUS_ALLOC_FAILED)", OutOfMemory),
+            ("CurandError(CURAND_STATUS_ALLOCATION_FAILED)", OutOfMemory),
+            (
+                "CUDA out of memory. Tried to allocate 2.50 GiB",
+                OutOfMemory,
+            ),
+            ("CUDA error: 2", OutOfMemory),
+            (
+                r#"DriverError(CUDA_ERROR_NO_BINARY_FOR_GPU, "no kernel image is available for execution on the device") when loading fill"#,
+                NoKernel,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_INVALID_PTX, "a PTX JIT compilation failed")"#,
+                NoKernel,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "the provided PTX was compiled with an unsupported toolchain.")"#,
+                NoKernel,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_NOT_FOUND, "named symbol not found")"#,
+                NoKernel,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_JIT_COMPILER_NOT_FOUND, "PTX JIT compiler library not found")"#,
+                NoKernel,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_INVALID_IMAGE, "device kernel image is invalid")"#,
+                NoKernel,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "system has unsupported display driver / cuda driver combination")"#,
+                NoKernel,
+            ),
+            ("CublasError(CUBLAS_STATUS_ARCH_MISMATCH)", NoKernel),
+            ("missing kernel 'affine_bf16'", NoKernel),
+            ("cudaError 209", NoKernel),
+            ("error code: 218", NoKernel),
+            ("CUresult(222)", NoKernel),
+            (
+                r#"DriverError(CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure")"#,
+                Lost,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered")"#,
+                Lost,
+            ),
+            (r#"DriverError(CUDA_ERROR_UNKNOWN, "unknown error")"#, Lost),
+            (
+                r#"DriverError(CUDA_ERROR_ECC_UNCORRECTABLE, "uncorrectable ECC error encountered")"#,
+                Lost,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_INVALID_DEVICE, "invalid device ordinal")"#,
+                Lost,
+            ),
+            (
+                r#"DriverError(CUDA_ERROR_NO_DEVICE, "no CUDA-capable device is detected")"#,
+                Lost,
+            ),
+            (
+                "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.",
+                Lost,
+            ),
+            ("CUDA error (719)", Lost),
+            ("CUDA error: 999", Lost),
+            (
+                r#"DriverError(CUDA_ERROR_INVALID_VALUE, "invalid argument")"#,
+                Other,
+            ),
+            ("CublasError(CUBLAS_STATUS_EXECUTION_FAILED)", Other),
+            ("unsupported dtype BF16 for op conv2d", Other),
+            ("CUDA error: 1", Other),
+            (
+                "shape mismatch in matmul, lhs: [2, 209], rhs: [218, 2]",
+                Other,
+            ),
+        ] {
+            let fault = DeviceFault::from_words(words);
+            assert_eq!(fault.kind, kind, "{words}");
+            assert_eq!(fault.words, words);
+            assert_eq!(fault.during, "");
+        }
+    }
+
+    #[test]
+    fn what_was_done_is_told_apart_from_what_was_said() {
+        let error = candle_core::Error::msg(
+            "conv2d 3x3: upload: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")\n  0: backtrace",
+        );
+        let fault = DeviceFault::from(error).during("decoding the image");
+        assert_eq!(fault.kind, FaultKind::OutOfMemory);
+        assert_eq!(fault.during, "decoding the image, conv2d 3x3, upload");
+        let line = fault.to_string();
+        assert_eq!(
+            line,
+            "out of memory while decoding the image, conv2d 3x3, upload: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"
+        );
+        // Saying it again changes nothing; a colon in other words is part of them.
+        assert_eq!(fault.clone().during("decoding the image"), fault);
+        let fault = DeviceFault::from_words("nvrtc: CUDA error: 2");
+        assert_eq!(
+            (fault.during.as_str(), fault.kind),
+            ("", FaultKind::OutOfMemory)
+        );
+        let json = serde_json::to_string(&fault).expect("JSON");
+        assert!(json.contains(r#""kind":"out_of_memory""#), "{json}");
+    }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use candle_core::{Result, Tensor};
 
-use crate::fault::{DeviceFault, FailedOp, FaultKind};
+use crate::DeviceId;
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub enum Effect {
     Nan,
     /// The result is 5 % too large, and the operation calls it success.
     WrongNumbers,
-    /// The result is zeros, and the operation calls it success: black images.
-    Zeros,
+    /// The result is far below all bounds, and the operation calls it success: at `pixels`, a black
+    /// image.
+    Black,
     /// The operation never ends.
     Hang,
     /// The process aborts, as on a failed assertion inside of a driver.
@@ -57,7 +58,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     ("invalid_ptx", Effect::InvalidPtx),
     ("nan", Effect::Nan),
     ("wrong_numbers", Effect::WrongNumbers),
-    ("zeros", Effect::Zeros),
+    ("black", Effect::Black),
     ("hang", Effect::Hang),
     ("abort", Effect::Abort),
     ("exit", Effect::Exit),
@@ -66,7 +67,7 @@ const EFFECTS: &[(&str, Effect)] = &[
 
 /// What faults can be put at, besides the phases and operations of [`points`].
 const FURTHER_POINTS: &[&str] = &[
-    // The device is opened.
+    // The device is opened. (The phase "loading" is passed once per component.)
     "opening",
     // A weight is copied to the device: at all, with Residence::Whole, or stored as f32.
     "upload",
@@ -75,6 +76,8 @@ const FURTHER_POINTS: &[&str] = &[
     // An image is decoded in one piece, or one tile of it.
     "decoding whole",
     "decoding tile",
+    // What the VAE gives.
+    "pixels",
 ];
 
 /// Names of the phases.
@@ -86,9 +89,7 @@ const PHASES: &[&str] = &[
     "decoding the image",
 ];
 
-/// Everything that a fault can be put at: operations by the names that
-/// [`check_device_ops`](crate::check_device_ops) reports (`attention` stands for all of its
-/// attentions), phases, and a few points between.
+/// Everything that a fault can be put at: kinds of operation, phases, and a few points between.
 pub fn points() -> impl Iterator<Item = &'static str> {
     let ops = crate::nn::OP_NAMES.iter();
     ops.chain(PHASES).chain(FURTHER_POINTS).copied()
@@ -242,37 +243,25 @@ fn due(point: &str) -> Option<Effect> {
 }
 
 /// What an effect does that is no result of an operation.
-fn strike(point: &str, effect: Effect) -> Result<()> {
-    let fault = |kind, words: &str| {
-        Err(candle_core::Error::wrap(FailedOp(DeviceFault {
-            kind,
-            during: point.to_owned(),
-            words: words.to_owned(),
-        })))
-    };
+fn strike(effect: Effect) -> Result<()> {
+    let words = |words: &str| Err(candle_core::Error::msg(words));
     match effect {
-        Effect::OutOfMemory => fault(
-            FaultKind::OutOfMemory,
-            "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
-        ),
-        Effect::NoKernelImage => fault(
-            FaultKind::NoKernel,
+        Effect::OutOfMemory => words("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"),
+        Effect::NoKernelImage => words(
             "DriverError(CUDA_ERROR_NO_BINARY_FOR_GPU, \"no kernel image is available for execution on the device\")",
         ),
-        Effect::InvalidPtx => fault(
-            FaultKind::NoKernel,
-            "DriverError(CUDA_ERROR_INVALID_PTX, \"a PTX JIT compilation failed\")",
-        ),
-        Effect::DeviceLost => fault(
-            FaultKind::Lost,
-            "DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified launch failure\")",
-        ),
+        Effect::InvalidPtx => {
+            words("DriverError(CUDA_ERROR_INVALID_PTX, \"a PTX JIT compilation failed\")")
+        }
+        Effect::DeviceLost => {
+            words("DriverError(CUDA_ERROR_LAUNCH_FAILED, \"unspecified launch failure\")")
+        }
         Effect::Hang => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
         Effect::Abort => std::process::abort(),
         Effect::Exit => std::process::exit(1),
-        Effect::Nan | Effect::WrongNumbers | Effect::Zeros => Ok(()),
+        Effect::Nan | Effect::WrongNumbers | Effect::Black => Ok(()),
     }
 }
 
@@ -281,23 +270,36 @@ pub(crate) fn pass(point: &str) -> Result<()> {
     if !simulating() {
         return Ok(());
     }
-    due(point).map_or(Ok(()), |effect| strike(point, effect))
+    due(point).map_or(Ok(()), strike)
 }
 
-/// A passage of an operation.
-pub(crate) fn operation(name: &str, run: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
-    if !simulating() {
+/// A passage of a point on a device.
+pub(crate) fn pass_on(device: DeviceId, point: &str) -> Result<()> {
+    if device.is_cuda() {
+        pass(point)
+    } else {
+        Ok(())
+    }
+}
+
+/// A passage of an operation on a device.
+pub(crate) fn operation(
+    device: DeviceId,
+    name: &str,
+    run: impl FnOnce() -> Result<Tensor>,
+) -> Result<Tensor> {
+    if !simulating() || !device.is_cuda() {
         return run();
     }
     let effect = due(name);
     if let Some(effect) = effect {
-        strike(name, effect)?;
+        strike(effect)?;
     }
     let result = run()?;
     match effect {
         Some(Effect::Nan) => result.affine(0.0, f64::NAN),
         Some(Effect::WrongNumbers) => result.affine(1.05, 0.0),
-        Some(Effect::Zeros) => result.zeros_like(),
+        Some(Effect::Black) => result.affine(0.0, -1e4),
         _ => Ok(result),
     }
 }

@@ -22,7 +22,6 @@
 
 // The guided tour. A request is checked, ...
 mod error;
-#[allow(dead_code, reason = "in use with the generic path, the next step")]
 mod fault;
 mod request;
 // ... the model folder read and its weights accounted for, ...
@@ -47,13 +46,11 @@ pub mod vae;
 pub mod pipeline;
 // What it is computed with, and whether that computes rightly on this machine.
 pub mod cpu;
-#[allow(dead_code, reason = "in use with the generic path, the next step")]
 mod device;
 pub mod memory;
 pub mod nn;
 pub mod probe;
 // A GPU that fails on command, for tests.
-#[allow(dead_code, reason = "in use with the generic path, the next step")]
 pub mod faults;
 // What it is measured with.
 mod synthetic;

@@ -196,7 +196,7 @@ impl Random {
     }
 }
 
-/// Writes a safetensors file tensor by tensor: no component needs to fit the memory.
+/// Writes a component's safetensors file.
 fn write_weights(
     folder: &Path,
     name: &str,
@@ -206,6 +206,25 @@ fn write_weights(
 ) -> Result<(), EngineError> {
     let path = folder.join(name).join(format!("{stem}.safetensors"));
     let failed = |error: std::io::Error| cannot_write(&path, &error);
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
+    write_tensors(&mut file, tensors, random).map_err(failed)?;
+    file.flush().map_err(failed)
+}
+
+/// A safetensors file with random weights in f16, in memory.
+pub(crate) fn random_safetensors(tensors: &BTreeMap<String, Vec<usize>>, seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_tensors(&mut bytes, tensors, &mut Random(seed | 1))
+        .expect("memory takes what is written");
+    bytes
+}
+
+/// Writes safetensors tensor by tensor: no component needs to fit the memory.
+fn write_tensors(
+    file: &mut impl Write,
+    tensors: &BTreeMap<String, Vec<usize>>,
+    random: &mut Random,
+) -> std::io::Result<()> {
     let mut header = serde_json::Map::new();
     let mut end = 0usize;
     for (name, shape) in tensors {
@@ -218,10 +237,8 @@ fn write_weights(
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
-    file.write_all(&(header.len() as u64).to_le_bytes())
-        .and_then(|()| file.write_all(&header))
-        .map_err(failed)?;
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
     for (name, shape) in tensors {
         let count: usize = shape.iter().product();
         // Norms keep what passes them, layers keep its size.
@@ -233,10 +250,10 @@ fn write_weights(
         };
         for _ in 0..count {
             let value = f16::from_f32(centre + spread * random.next());
-            file.write_all(&value.to_le_bytes()).map_err(failed)?;
+            file.write_all(&value.to_le_bytes())?;
         }
     }
-    file.flush().map_err(failed)
+    Ok(())
 }
 
 fn make_folder(path: &Path) -> Result<(), EngineError> {

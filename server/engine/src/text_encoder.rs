@@ -5,8 +5,7 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::EngineError;
 use crate::config::Config;
-use crate::cpu::attention;
-use crate::nn::{Activation, LayerNorm, LayerTable, Linear};
+use crate::nn::{Activation, LayerNorm, LayerTable, Linear, Ops};
 use crate::weights::{Residency, StoredMatrix, WeightFiles, Weights, load_adaptable};
 
 /// `text_encoder/config.json`.
@@ -76,6 +75,7 @@ impl TextEncoderConfig {
 
 /// A text encoder.
 pub struct TextEncoder {
+    ops: Ops,
     config: TextEncoderConfig,
     residency: Residency,
     token_embedding: StoredMatrix,
@@ -86,7 +86,7 @@ pub struct TextEncoder {
     layer_table: LayerTable,
 }
 
-/// What a text encoder makes of a batch of token sequences.
+/// What a text encoder makes of a batch of token sequences: on the host, in f32.
 #[derive(Clone, Debug)]
 pub struct TextEncoding {
     /// The input of the last layer, or of one that many layers before it as were skipped, without
@@ -98,6 +98,7 @@ pub struct TextEncoding {
 }
 
 struct EncoderLayer {
+    ops: Ops,
     layer_norm1: LayerNorm,
     q_proj: Linear,
     k_proj: Linear,
@@ -118,6 +119,7 @@ impl EncoderLayer {
         let (size, eps) = (config.hidden_size, config.layer_norm_eps);
         let projection = |name: &str| Linear::load(&weights.at("self_attn").at(name), size, size);
         Ok(Self {
+            ops: weights.ops().clone(),
             layer_norm1: LayerNorm::load(&weights.at("layer_norm1"), size, eps)?,
             q_proj: projection("q_proj")?,
             k_proj: projection("k_proj")?,
@@ -135,7 +137,7 @@ impl EncoderLayer {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let normed = self.layer_norm1.forward(input)?;
         // Each token sees itself and those before it; pads at the end are seen by pads only.
-        let seen = attention(
+        let seen = self.ops.attention(
             &self.q_proj.forward(&normed)?,
             &self.k_proj.forward(&normed)?,
             &self.v_proj.forward(&normed)?,
@@ -144,17 +146,20 @@ impl EncoderLayer {
         )?;
         let hidden = (input + self.out_proj.forward(&seen)?)?;
         let wide = self.fc1.forward(&self.layer_norm2.forward(&hidden)?)?;
-        self.fc2.forward(&self.activation.forward(&wide)?)? + hidden
+        self.fc2
+            .forward(&self.activation.forward(&self.ops, &wide)?)?
+            + hidden
     }
 }
 
 impl TextEncoder {
     /// Reads the encoder that `config` describes; `with_projection` for
-    /// `CLIPTextModelWithProjection`.
+    /// `CLIPTextModelWithProjection`. `ops` is what computes it.
     ///
     /// # Errors
     /// If its tensors cannot be read.
     pub fn open(
+        ops: &Ops,
         files: WeightFiles,
         config: &TextEncoderConfig,
         with_projection: bool,
@@ -169,7 +174,7 @@ impl TextEncoder {
         } else {
             ""
         };
-        let (mut encoder, layers) = load_adaptable(files, "", |weights| {
+        let (mut encoder, layers) = load_adaptable(files, "", ops, |weights| {
             Self::load(weights, prefix, config, with_projection)
         })?;
         encoder.layer_table = layers;
@@ -193,7 +198,7 @@ impl TextEncoder {
         Ok(Self {
             token_embedding: embeddings
                 .matrix("token_embedding.weight", &[config.vocab_size, size])?,
-            position_embedding: embeddings.tensor(
+            position_embedding: embeddings.precise(
                 "position_embedding.weight",
                 &[config.max_position_embeddings, size],
             )?,
@@ -213,11 +218,25 @@ impl TextEncoder {
                 .transpose()?,
             layer_table: LayerTable::new(),
             residency: weights.residency(),
+            ops: weights.ops().clone(),
             config: config.clone(),
         })
     }
 
-    /// Gives the pages of the weights back until they are needed again.
+    /// Copies the weights to the device, where it holds the whole model.
+    ///
+    /// # Errors
+    /// If the device has no room for them.
+    pub fn fill(&self) -> Result<()> {
+        self.residency.fill()
+    }
+
+    /// Gives the device's memory back where components have it in turn.
+    pub fn end_turn(&self) {
+        self.residency.end_turn();
+    }
+
+    /// Gives the weights' memory back until they are needed again.
     pub fn release(&self) {
         self.residency.release();
     }
@@ -267,8 +286,9 @@ impl TextEncoder {
             self.token_embedding.widen(id as usize, 0, row);
         }
         let embedded = Tensor::from_vec(embedded, (batch, tokens, size), &Device::Cpu)?;
+        let embedded = self.ops.take_precise(&embedded)?;
         let positions = self.position_embedding.narrow(0, 0, tokens)?;
-        let mut hidden = embedded.broadcast_add(&positions)?;
+        let mut hidden = self.ops.narrowed(&embedded.broadcast_add(&positions)?)?;
         // 2. Layers; the input of the wanted one is kept, and without a projection those after it
         // are read by nobody.
         let mut hidden_state = None;
@@ -291,11 +311,12 @@ impl TextEncoder {
                     .enumerate()
                     .map(|(at, ids)| normed.get(at)?.get(self.pooled_position(ids)))
                     .collect::<Result<Vec<_>>>()?;
-                Some(projection.forward(&Tensor::stack(&rows, 0)?)?)
+                let pooled = projection.forward(&Tensor::stack(&rows, 0)?)?;
+                Some(self.ops.give(&pooled)?)
             }
         };
         Ok(TextEncoding {
-            hidden_state: hidden_state.unwrap_or(hidden),
+            hidden_state: self.ops.give(&hidden_state.unwrap_or(hidden))?,
             text_embeds,
         })
     }

@@ -77,7 +77,8 @@ pub fn upsample_nearest(input: &Tensor, height: usize, width: usize) -> Result<T
         .apply_op1_no_bwd(&Nearest { height, width })
 }
 
-fn nearest(output: usize, input: usize) -> Vec<usize> {
+/// Which of `input` pixels each of `output` pixels shows.
+pub fn nearest_positions(output: usize, input: usize) -> Vec<usize> {
     let scale = input as f32 / output as f32;
     (0..output)
         .map(|i| ((i as f32 * scale) as usize).min(input - 1))
@@ -95,8 +96,8 @@ impl CustomOp1 for Nearest {
         let shape = Shape::from((batch, channels, self.height, self.width));
         let mut out = vec![0.0; shape.elem_count()];
         if !out.is_empty() && !input.is_empty() {
-            let rows = nearest(self.height, height);
-            let columns = nearest(self.width, width);
+            let rows = nearest_positions(self.height, height);
+            let columns = nearest_positions(self.width, width);
             let run = || {
                 out.par_chunks_exact_mut(self.height * self.width)
                     .zip(input.par_chunks_exact(height * width))

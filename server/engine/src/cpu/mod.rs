@@ -26,7 +26,7 @@ pub(crate) use allocator::{give_pages_back, keep_pages};
 pub use attention::attention;
 pub use conv2d::{ConvGeometry, conv2d};
 pub use gemm::fma_peak;
-pub use layout::{channels_first, channels_last, upsample_nearest};
+pub use layout::{channels_first, channels_last, nearest_positions, upsample_nearest};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
 pub use pointwise::{Pointwise, geglu, pointwise};

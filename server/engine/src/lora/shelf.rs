@@ -86,6 +86,18 @@ impl LoraShelf {
         Ok((!used.is_empty()).then(|| Arc::new(set)))
     }
 
+    /// Frees what the device holds of all LoRAs, until they are needed again.
+    pub fn release(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, factors, _) in kept.iter().flat_map(|(_, lora)| &lora.layers) {
+            factors.down.drop_copy();
+            factors.up.drop_copy();
+            if let Some(core) = &factors.core {
+                core.drop_copy();
+            }
+        }
+    }
+
     fn find_or_read(&self, state: &FileState) -> Result<Arc<ResolvedLora>, EngineError> {
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, lora)) = kept().iter().find(|(known, _)| known == state) {

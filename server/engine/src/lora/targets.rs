@@ -7,7 +7,7 @@ use super::file::{Factors, LoraFile, PlacedFactors, base};
 use super::keys::Part;
 use super::listed;
 use crate::EngineError;
-use crate::nn::{AdaptableLayer, LayerShape, LayerTable, LowRank};
+use crate::nn::{AdaptableLayer, LayerShape, LayerTable, LowRank, Ops, Weight};
 use crate::unet::UnetConfig;
 use crate::weights::WeightFiles;
 use crate::weights::ldm::unet_name;
@@ -17,6 +17,8 @@ pub struct LoraTargets {
     layers: HashMap<(Part, String), AdaptableLayer>,
     /// Width of the text that the UNet's cross attention sees, for telling models apart.
     cross_attention_dim: usize,
+    /// What computes the model's layers, and so their adapters.
+    ops: Ops,
 }
 
 /// A LoRA made ready for one model: its factors in memory, and the layers they belong to.
@@ -29,8 +31,10 @@ pub struct ResolvedLora {
 }
 
 impl LoraTargets {
-    /// Gathers the layers of a UNet, and of text encoders by their folders' names.
+    /// Gathers the layers of a UNet, and of text encoders by their folders' names; `ops` is what
+    /// computes them.
     pub fn new<'a>(
+        ops: &Ops,
         unet: &LayerTable,
         config: &UnetConfig,
         encoders: impl IntoIterator<Item = (&'a str, &'a LayerTable)>,
@@ -55,6 +59,7 @@ impl LoraTargets {
         }
         Self {
             layers,
+            ops: ops.clone(),
             cross_attention_dim: config.cross_attention_dim,
         }
     }
@@ -94,7 +99,9 @@ impl LoraTargets {
             bytes: file.files().bytes(),
         };
         for (part, layer, factors) in found {
-            let matrix = |(name, stored)| file.files().matrix(name, stored);
+            let matrix = |(name, stored)| -> Result<Weight, EngineError> {
+                Ok(Weight::new(file.files().matrix(name, stored)?, &self.ops))
+            };
             let low_rank = LowRank {
                 down: matrix(factors.down)?,
                 core: factors.core.map(matrix).transpose()?,

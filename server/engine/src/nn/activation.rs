@@ -2,9 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
+use super::Ops;
 use crate::EngineError;
 use crate::config::Config;
-use crate::cpu::{Pointwise, pointwise};
+use crate::cpu::Pointwise;
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +69,9 @@ impl Activation {
     /// Applies it to every value.
     ///
     /// # Errors
-    /// If the tensor is not f32.
-    pub fn forward(self, input: &Tensor) -> Result<Tensor> {
-        pointwise(input, self.0)
+    /// If the device fails.
+    pub fn forward(self, ops: &Ops, input: &Tensor) -> Result<Tensor> {
+        ops.activate(input, self.0)
     }
 
     pub(crate) fn pointwise(self) -> Pointwise {

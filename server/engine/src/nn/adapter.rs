@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::cpu::{self, ConvGeometry};
-use crate::weights::StoredMatrix;
+use super::{Ops, Weight};
+use crate::cpu::ConvGeometry;
 
 /// A layer's place for adapters.
 #[derive(Debug)]
@@ -51,16 +51,16 @@ pub struct AdaptableLayer {
 /// All layers of one component by their names in it, such as `mid_block.attentions.0.proj_in`.
 pub type LayerTable = BTreeMap<String, AdaptableLayer>;
 
-/// The two (or three) factors of an adapter, as they are stored.
+/// The two (or three) factors of an adapter.
 #[derive(Clone, Debug)]
 pub struct LowRank {
     /// A: (rank, inputs), or (rank, inputs · k · k) for a convolution.
-    pub down: StoredMatrix,
+    pub down: Weight,
     /// The core of a Tucker decomposition, (rank, rank · k · k): then `down` is 1×1 and this one
     /// has the layer's kernel, stride and padding.
-    pub core: Option<StoredMatrix>,
+    pub core: Option<Weight>,
     /// B: (outputs, rank).
-    pub up: StoredMatrix,
+    pub up: Weight,
 }
 
 /// The adapters of one generation.
@@ -132,11 +132,11 @@ impl AdapterSlot {
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn apply(&self, input: &Tensor, mut out: Tensor) -> Result<Tensor> {
+    pub fn apply(&self, ops: &Ops, input: &Tensor, mut out: Tensor) -> Result<Tensor> {
         if let Some((set, slot)) = self.adapters() {
             for (factors, scale) in &set.slots[&slot] {
-                let narrow = (cpu::linear(input, &factors.down, None)? * f64::from(*scale))?;
-                out = (out + cpu::linear(&narrow, &factors.up, None)?)?;
+                let narrow = (ops.linear(input, &factors.down, None)? * f64::from(*scale))?;
+                out = (out + ops.linear(&narrow, &factors.up, None)?)?;
             }
         }
         Ok(out)
@@ -148,6 +148,7 @@ impl AdapterSlot {
     /// If the shapes do not fit.
     pub fn apply_conv(
         &self,
+        ops: &Ops,
         input: &Tensor,
         mut out: Tensor,
         kernel: usize,
@@ -156,27 +157,18 @@ impl AdapterSlot {
         if let Some((set, slot)) = self.adapters() {
             for (factors, scale) in &set.slots[&slot] {
                 let narrow = match &factors.core {
-                    None => convolve(input, &factors.down, kernel, geometry)?,
+                    None => ops.conv2d(input, &factors.down, None, kernel, geometry)?,
                     Some(core) => {
-                        let narrow = convolve(input, &factors.down, 1, ConvGeometry::same(1))?;
-                        convolve(&narrow, core, kernel, geometry)?
+                        let same = ConvGeometry::same(1);
+                        let narrow = ops.conv2d(input, &factors.down, None, 1, same)?;
+                        ops.conv2d(&narrow, core, None, kernel, geometry)?
                     }
                 };
                 let narrow = (narrow * f64::from(*scale))?;
-                out = (out + convolve(&narrow, &factors.up, 1, ConvGeometry::same(1))?)?;
+                let same = ConvGeometry::same(1);
+                out = (out + ops.conv2d(&narrow, &factors.up, None, 1, same)?)?;
             }
         }
         Ok(out)
     }
-}
-
-/// A convolution without bias.
-fn convolve(
-    input: &Tensor,
-    weight: &StoredMatrix,
-    kernel: usize,
-    geometry: ConvGeometry,
-) -> Result<Tensor> {
-    let zeros = Tensor::zeros(weight.rows(), DType::F32, &Device::Cpu)?;
-    cpu::conv2d(input, weight, &zeros, kernel, geometry)
 }

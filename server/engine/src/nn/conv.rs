@@ -1,17 +1,18 @@
 //! Convolutions.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::{AdapterSlot, LayerShape};
+use super::{AdapterSlot, LayerShape, Ops, Weight};
 use crate::EngineError;
-use crate::cpu::{ConvGeometry, conv2d};
-use crate::weights::{StoredMatrix, Weights};
+use crate::cpu::ConvGeometry;
+use crate::weights::Weights;
 
-/// A square convolution with bias.
+/// A square convolution.
 pub struct Conv2d {
-    weight: StoredMatrix,
+    ops: Ops,
+    weight: Weight,
     kernel: usize,
-    bias: Tensor,
+    bias: Option<Tensor>,
     geometry: ConvGeometry,
     adapters: AdapterSlot,
 }
@@ -42,9 +43,10 @@ impl Conv2d {
         kernel: usize,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.matrix("weight", &[outputs, inputs, kernel, kernel])?,
+            ops: weights.ops().clone(),
+            weight: weights.weight("weight", &[outputs, inputs, kernel, kernel])?,
             kernel,
-            bias: Tensor::zeros(outputs, DType::F32, &Device::Cpu)?,
+            bias: None,
             geometry: ConvGeometry::same(kernel),
             adapters: weights.adapter_slot(LayerShape::Conv {
                 inputs,
@@ -66,9 +68,10 @@ impl Conv2d {
         geometry: ConvGeometry,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.matrix("weight", &[outputs, inputs, kernel, kernel])?,
+            ops: weights.ops().clone(),
+            weight: weights.weight("weight", &[outputs, inputs, kernel, kernel])?,
             kernel,
-            bias: weights.tensor("bias", &[outputs])?,
+            bias: Some(weights.parameter("bias", &[outputs])?),
             geometry,
             adapters: weights.adapter_slot(LayerShape::Conv {
                 inputs,
@@ -83,8 +86,12 @@ impl Conv2d {
     /// # Errors
     /// If the shapes do not fit.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let out = conv2d(input, &self.weight, &self.bias, self.kernel, self.geometry)?;
+        let (kernel, geometry) = (self.kernel, self.geometry);
+        let bias = self.bias.as_ref();
+        let out = self
+            .ops
+            .conv2d(input, &self.weight, bias, kernel, geometry)?;
         self.adapters
-            .apply_conv(input, out, self.kernel, self.geometry)
+            .apply_conv(&self.ops, input, out, kernel, geometry)
     }
 }

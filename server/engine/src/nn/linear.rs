@@ -2,14 +2,14 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{AdapterSlot, LayerShape};
+use super::{AdapterSlot, LayerShape, Ops, Weight};
 use crate::EngineError;
-use crate::cpu;
-use crate::weights::{StoredMatrix, Weights};
+use crate::weights::Weights;
 
 /// `y = x Wᵀ + b`.
 pub struct Linear {
-    weight: StoredMatrix,
+    ops: Ops,
+    weight: Weight,
     bias: Option<Tensor>,
     adapters: AdapterSlot,
 }
@@ -25,8 +25,9 @@ impl Linear {
         outputs: usize,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.matrix("weight", &[outputs, inputs])?,
-            bias: Some(weights.tensor("bias", &[outputs])?),
+            ops: weights.ops().clone(),
+            weight: weights.weight("weight", &[outputs, inputs])?,
+            bias: Some(weights.parameter("bias", &[outputs])?),
             adapters: weights.adapter_slot(LayerShape::Linear { inputs, outputs }),
         })
     }
@@ -41,7 +42,8 @@ impl Linear {
         outputs: usize,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.matrix("weight", &[outputs, inputs])?,
+            ops: weights.ops().clone(),
+            weight: weights.weight("weight", &[outputs, inputs])?,
             bias: None,
             adapters: weights.adapter_slot(LayerShape::Linear { inputs, outputs }),
         })
@@ -61,8 +63,9 @@ impl Linear {
         let names = |end: &str| [format!("{name}.{end}"), format!("{old_name}.{end}")];
         let (weight, bias) = (names("weight"), names("bias"));
         Ok(Self {
-            weight: weights.matrix_named(&[&weight[0], &weight[1]], &[outputs, inputs])?,
-            bias: Some(weights.tensor_named(&[&bias[0], &bias[1]], &[outputs])?),
+            ops: weights.ops().clone(),
+            weight: weights.weight_named(&[&weight[0], &weight[1]], &[outputs, inputs])?,
+            bias: Some(weights.parameter_named(&[&bias[0], &bias[1]], &[outputs])?),
             adapters: weights
                 .at(name)
                 .adapter_slot(LayerShape::Linear { inputs, outputs }),
@@ -74,7 +77,7 @@ impl Linear {
     /// # Errors
     /// If the last axis has another length.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        let out = cpu::linear(input, &self.weight, self.bias.as_ref())?;
-        self.adapters.apply(input, out)
+        let out = self.ops.linear(input, &self.weight, self.bias.as_ref())?;
+        self.adapters.apply(&self.ops, input, out)
     }
 }

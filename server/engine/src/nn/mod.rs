@@ -1,11 +1,13 @@
-//! Layers: weights with the operation they belong to.
+//! Layers: weights with the operation they belong to, and what computes those.
 
 mod activation;
 mod adapter;
 mod conv;
+mod generic;
 mod linear;
 mod norm;
 mod ops;
+mod weight;
 
 pub use activation::Activation;
 pub use adapter::{
@@ -15,4 +17,5 @@ pub use adapter::{
 pub use conv::Conv2d;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
-pub use ops::OP_NAMES;
+pub use ops::{OP_NAMES, Ops};
+pub use weight::Weight;

@@ -2,13 +2,13 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Activation;
+use super::{Activation, Ops};
 use crate::EngineError;
-use crate::cpu;
 use crate::weights::Weights;
 
 /// Group normalisation, with the activation that follows it fused in.
 pub struct GroupNorm {
+    ops: Ops,
     weight: Tensor,
     bias: Tensor,
     groups: usize,
@@ -32,8 +32,9 @@ impl GroupNorm {
             )));
         }
         Ok(Self {
-            weight: weights.tensor("weight", &[channels])?,
-            bias: weights.tensor("bias", &[channels])?,
+            ops: weights.ops().clone(),
+            weight: weights.precise("weight", &[channels])?,
+            bias: weights.precise("bias", &[channels])?,
             groups,
             eps,
         })
@@ -44,7 +45,7 @@ impl GroupNorm {
     /// # Errors
     /// If the shapes do not fit.
     pub fn forward(&self, input: &Tensor, activation: Option<Activation>) -> Result<Tensor> {
-        cpu::group_norm(
+        self.ops.group_norm(
             input,
             &self.weight,
             &self.bias,
@@ -57,6 +58,7 @@ impl GroupNorm {
 
 /// Layer normalisation over the last axis.
 pub struct LayerNorm {
+    ops: Ops,
     weight: Tensor,
     bias: Tensor,
     eps: f64,
@@ -73,8 +75,9 @@ impl LayerNorm {
         eps: f64,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
-            weight: weights.tensor("weight", &[size])?,
-            bias: weights.tensor("bias", &[size])?,
+            ops: weights.ops().clone(),
+            weight: weights.precise("weight", &[size])?,
+            bias: weights.precise("bias", &[size])?,
             eps,
         })
     }
@@ -84,6 +87,7 @@ impl LayerNorm {
     /// # Errors
     /// If the last axis has another length.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        cpu::layer_norm(input, &self.weight, &self.bias, self.eps)
+        self.ops
+            .layer_norm(input, &self.weight, &self.bias, self.eps)
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 
 use super::embedding_cache::{EmbeddingCache, EncodedPrompt, PromptKey};
+use crate::image::all_finite;
+use crate::pipeline::Phase;
 use crate::prompt::{Chunk, chunks, is_weighted, parse};
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::ClipTokenizer;
@@ -179,6 +181,7 @@ impl TextEncoders {
         let mut hidden_states = Vec::with_capacity(self.encoders.len());
         let mut pooled = None;
         for encoder in &self.encoders {
+            let _turn = Turn(&encoder.text_encoder);
             let sequences = if key.weighted {
                 let tokenizer = &encoder.tokenizer;
                 let chunks = chunks(field, tokenizer, &parts)?;
@@ -242,6 +245,15 @@ impl TextEncoders {
     }
 }
 
+/// Ends an encoder's turn on the device, however it went.
+struct Turn<'a>(&'a TextEncoder);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.end_turn();
+    }
+}
+
 /// One call of [`TextEncoders::encode`].
 struct Run<'a> {
     encoders: &'a TextEncoders,
@@ -270,6 +282,14 @@ impl Run<'_> {
         }
         self.cached = false;
         let prompt = Arc::new(self.encoders.run_encoders(field, &key)?);
+        // What went wrong once must not be found in the cache when it is tried again.
+        for tensor in [&prompt.embeds, &prompt.pooled] {
+            if !all_finite(&tensor.flatten_all()?.to_vec1::<f32>()?) {
+                return Err(EngineError::NonFinite {
+                    phase: Phase::TextEncoding,
+                });
+            }
+        }
         self.encoders.cache.insert(key, prompt.clone());
         Ok(prompt)
     }

@@ -84,6 +84,8 @@ pub(super) fn conditioning(
         &time_ids,
         request.guidance_scale,
     )?;
+    // The text's keys and values are all that these weights are for.
+    expert.unet.end_turn();
     Ok((conditioning, prompts))
 }
 
@@ -113,6 +115,7 @@ impl Denoiser<'_, '_> {
         let (_, rows, columns) = self.shape;
         for index in self.stage.steps.clone() {
             let started = Instant::now();
+            observer.begin_step()?;
             let noise = self.predict(index, &latents)?;
             // Step to less noise.
             let scheduler = &mut self.stage.scheduler;

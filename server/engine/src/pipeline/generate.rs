@@ -17,7 +17,7 @@ use crate::image::to_rgb;
 use crate::model::ModelKind;
 use crate::rng::TorchGenerator;
 use crate::vae::tile_side;
-use crate::{EngineError, GenerateRequest};
+use crate::{DeviceFault, DeviceId, EngineError, GenerateRequest, faults};
 
 /// The observer, and what it is told.
 pub(super) struct Observer<'a> {
@@ -25,10 +25,14 @@ pub(super) struct Observer<'a> {
     started: Instant,
     steps: u32,
     done: u32,
+    /// The phase that was told last.
+    phase: Phase,
+    device: DeviceId,
 }
 
 impl Observer<'_> {
     fn tell(&mut self, phase: Phase, preview: Option<&RgbImage>) -> Result<(), EngineError> {
+        self.phase = phase;
         let progress = Progress {
             phase,
             step: self.done,
@@ -39,6 +43,40 @@ impl Observer<'_> {
         match (self.observe)(&progress) {
             Control::Continue => Ok(()),
             Control::Cancel => Err(EngineError::Cancelled),
+        }
+    }
+
+    /// A phase begins.
+    fn begin(&mut self, phase: Phase) -> Result<(), EngineError> {
+        self.tell(phase, None)?;
+        if phase != Phase::Denoising {
+            self.pass(phase)?;
+        }
+        Ok(())
+    }
+
+    /// A place where tests can have the device fail.
+    fn pass(&self, phase: Phase) -> Result<(), EngineError> {
+        if faults::simulating() {
+            faults::pass_on(self.device, &phase.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// A denoising step begins.
+    pub fn begin_step(&self) -> Result<(), EngineError> {
+        self.pass(Phase::Denoising)
+    }
+
+    /// An error with what was being done. On a GPU, numbers that are not finite are its fault until
+    /// another device has said otherwise.
+    fn placed(&self, error: EngineError) -> EngineError {
+        match error {
+            EngineError::Device(fault) => EngineError::Device(fault.during(self.phase)),
+            EngineError::NonFinite { phase } if self.device.is_cuda() => EngineError::Device(
+                DeviceFault::wrong_numbers(phase, "values that are not finite came back"),
+            ),
+            other => other,
         }
     }
 
@@ -54,7 +92,23 @@ pub(super) fn generate(
     request: &GenerateRequest,
     observe: &mut dyn FnMut(&Progress<'_>) -> Control,
 ) -> Result<Generation, EngineError> {
-    let started = Instant::now();
+    let mut observer = Observer {
+        observe,
+        started: Instant::now(),
+        steps: 0,
+        done: 0,
+        phase: Phase::TextEncoding,
+        device: pipeline.ops.id(),
+    };
+    run(pipeline, request, &mut observer).map_err(|error| observer.placed(error))
+}
+
+fn run(
+    pipeline: &Pipeline,
+    request: &GenerateRequest,
+    observer: &mut Observer<'_>,
+) -> Result<Generation, EngineError> {
+    let started = observer.started;
     let mut timings = Timings::default();
 
     // 1. Check the request, and set out which steps of which model it runs.
@@ -62,15 +116,10 @@ pub(super) fn generate(
     let mut stages = stages(pipeline, request)?;
     let mut notes = stage_notes(&stages);
     let steps: usize = stages.iter().map(|stage| stage.steps.len()).sum();
-    let mut observer = Observer {
-        observe,
-        started,
-        steps: u32::try_from(steps).unwrap_or(u32::MAX),
-        done: 0,
-    };
+    observer.steps = u32::try_from(steps).unwrap_or(u32::MAX);
 
     // 2. Encode the prompts for each model, and join them with the sizes.
-    observer.tell(Phase::TextEncoding, None)?;
+    observer.begin(Phase::TextEncoding)?;
     let mut conditionings = Vec::with_capacity(stages.len());
     let mut text_cached = true;
     for stage in &stages {
@@ -96,7 +145,7 @@ pub(super) fn generate(
     let source = match &request.input {
         None => None,
         Some(input) => {
-            observer.tell(Phase::ImageEncoding, None)?;
+            observer.begin(Phase::ImageEncoding)?;
             notes.extend(source_notes(request, input.image.dimensions()));
             Some(Source::prepare(input, width, height, request.vae_tiling)?)
         }
@@ -125,9 +174,10 @@ pub(super) fn generate(
             handed: latents,
         };
         let (start, painting) = entry.latents(shape, factor, &mut generator)?;
+        pipeline.vae_encoder.release();
         timings.image_encoding_s += encoding.elapsed().as_secs_f64();
         let denoising = Instant::now();
-        observer.tell(Phase::Denoising, None)?;
+        observer.begin(Phase::Denoising)?;
         let mut denoiser = Denoiser {
             stage,
             conditioning,
@@ -137,9 +187,10 @@ pub(super) fn generate(
             previewer: previewer.as_mut(),
         };
         let step_s = &mut timings.step_s;
-        latents = Some(denoiser.run(start, &mut generator, &mut observer, step_s)?);
+        latents = Some(denoiser.run(start, &mut generator, observer, step_s)?);
         stage.expert.unet.release();
         give_pages_back();
+        pipeline.release_loras();
         timings.stage_steps.push(stage.steps.len());
         timings.denoising_s += denoising.elapsed().as_secs_f64();
     }
@@ -147,13 +198,23 @@ pub(super) fn generate(
 
     // 5. Decode: (1, channels, h / f, w / f) → (1, 3, h, w) → pixels.
     let decoding = Instant::now();
-    observer.tell(Phase::Decoding, None)?;
+    observer.begin(Phase::Decoding)?;
     let vae = pipeline.decoder_after(&stages);
-    let tiles = tile_side(request.vae_tiling, vae.config(), shape.1, shape.2);
+    let tiles = tile_side(
+        request.vae_tiling,
+        vae.config(),
+        vae.ops(),
+        shape.1,
+        shape.2,
+    );
     let latents = tensor(latents, 1, shape)?;
     let mut image = to_rgb(&vae.decode_scaled_in_tiles(&latents, tiles)?)?;
     vae.release();
     give_pages_back();
+    if pipeline.ops.id().is_cuda() && image.iter().all(|&value| value == 0) {
+        let words = "every pixel of the image is black";
+        return Err(EngineError::Device(DeviceFault::wrong_numbers("", words)));
+    }
 
     // 6. Put it back, where only a region was worked on.
     if let (Some(masked), Some(input)) = (
@@ -168,8 +229,8 @@ pub(super) fn generate(
     Ok(Generation {
         image,
         seed: request.seed,
-        device: "cpu".to_string(),
-        dtype: "f32".to_string(),
+        device: pipeline.ops.id().to_string(),
+        dtype: pipeline.ops.dtype().to_string(),
         scheduler: stages[0].scheduler_name.clone(),
         timings,
         text_cached,

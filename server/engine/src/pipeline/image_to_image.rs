@@ -136,7 +136,7 @@ impl Source {
         let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
         let factor = vae.config().scale_factor();
         let (rows, columns) = (self.height / factor, self.width / factor);
-        let tiles = tile_side(self.tiling, vae.config(), rows, columns);
+        let tiles = tile_side(self.tiling, vae.config(), vae.ops(), rows, columns);
         let latents = vae.sample(&pixels, tiles, generator)?;
         if !all_finite(&latents) {
             return Err(EngineError::NonFinite {

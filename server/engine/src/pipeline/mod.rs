@@ -24,7 +24,7 @@ pub use tiny_decoder::TinyDecoder;
 
 use crate::lora::{LoraShelf, LoraTargets};
 use crate::model::ModelFolder;
-use crate::nn::with_adapters;
+use crate::nn::{Ops, with_adapters};
 use crate::schedulers::SchedulerConfig;
 use crate::source::Replacements;
 use crate::text_encoder::TextEncoder;
@@ -32,8 +32,8 @@ use crate::unet::Unet;
 use crate::vae::{VaeDecoder, VaeEncoder};
 use crate::weights::{load_adaptable, load_component};
 use crate::{
-    ComputeDtype, DeviceFault, DeviceId, EngineError, FaultKind, GenerateRequest, ModelDescription,
-    Residence, cpu,
+    ComputeDtype, DeviceFault, DeviceId, EngineError, GenerateRequest, ModelDescription, Residence,
+    cpu, faults,
 };
 use refiner::Refiner;
 
@@ -134,9 +134,9 @@ pub struct Generation {
     pub image: RgbImage,
     /// The seed that was used.
     pub seed: u64,
-    /// The device that computed it: `cpu`.
+    /// The device that computed it: `cpu`, `cuda:0`.
     pub device: String,
-    /// The number format that was computed in: `f32`.
+    /// The number format that was computed in: `f32`, `f16`, `bf16`.
     pub dtype: String,
     /// The scheduler that was used.
     pub scheduler: String,
@@ -182,6 +182,12 @@ pub struct Pipeline {
     latent_to_rgb: OnceLock<LatentToRgb>,
     /// For better previews, where the model's folder holds one.
     tiny_decoder: Option<TinyDecoder>,
+    ops: Ops,
+}
+
+/// A fault while a component is copied to its device.
+fn loading(name: &str, error: candle_core::Error) -> EngineError {
+    EngineError::Device(DeviceFault::from(error).during(format!("loading {name}")))
 }
 
 /// A UNet with what conditions it: the base model, or the refiner.
@@ -205,13 +211,6 @@ impl Pipeline {
     ) -> Result<Self, EngineError> {
         cpu::set_threads(options.threads);
         cpu::keep_pages();
-        if (options.device, options.dtype) != (DeviceId::Cpu, ComputeDtype::F32) {
-            return Err(EngineError::Device(DeviceFault {
-                kind: FaultKind::Other,
-                during: format!("opening {}", options.device),
-                words: format!("computing in {} is not built in yet", options.dtype),
-            }));
-        }
         let replacements = Replacements {
             unet: options.unet.as_deref(),
             vae: options.vae.as_deref(),
@@ -230,36 +229,61 @@ impl Pipeline {
         }
         let tokenizers = folder.open_tokenizers()?;
         let description = folder.describe()?;
+        // The device, once nothing is wrong with the files.
+        let open = |device| {
+            Ops::open(
+                device,
+                options.dtype,
+                options.storage_dtype,
+                options.residence,
+            )
+            .map_err(EngineError::Device)
+        };
+        let ops = open(options.device)?;
+        let vae_ops = ops.in_dtype(folder.vae.compute_dtype(options.dtype));
+        let refiner_ops = match options.refiner_device {
+            Some(other) if other != options.device && refiner.is_some() => open(other)?,
+            _ => ops.clone(),
+        };
         let mut files = components.iter().zip(files).enumerate();
         let mut next = || {
             let (index, ((name, _), files)) = files.next().expect("one set of files per component");
             on_event(LoadEvent::Component { name, index, count });
-            files
+            faults::pass_on(options.device, "loading").map_err(|error| loading(name, error))?;
+            Ok::<_, EngineError>(files)
         };
         let mut encoders = Vec::with_capacity(folder.text_encoders.len());
         for (part, tokenizer) in folder.text_encoders.iter().zip(tokenizers) {
+            let files = next()?;
+            let text_encoder = TextEncoder::open(&ops, files, &part.config, part.with_projection)?;
+            text_encoder
+                .fill()
+                .map_err(|error| loading(part.name, error))?;
             encoders.push(PromptEncoder {
                 tokenizer,
-                text_encoder: TextEncoder::open(next(), &part.config, part.with_projection)?,
+                text_encoder,
                 name: part.name,
             });
         }
-        let (unet, unet_layers) =
-            load_adaptable(next(), "", |weights| Unet::load(weights, &folder.unet))?;
+        let (unet, unet_layers) = load_adaptable(next()?, "", &ops, |weights| {
+            Unet::load(weights, &folder.unet)
+        })?;
+        unet.fill().map_err(|error| loading("unet", error))?;
         let tables = encoders
             .iter()
             .map(|encoder| (encoder.name, encoder.text_encoder.layer_table()));
-        let targets = LoraTargets::new(&unet_layers, &folder.unet, tables);
-        let tiny_decoder = TinyDecoder::find(&folder.path, folder.vae.latent_channels)?;
+        let targets = LoraTargets::new(&ops, &unet_layers, &folder.unet, tables);
+        let tiny_decoder = TinyDecoder::find(&ops, &folder.path, folder.vae.latent_channels)?;
         let text_encoders =
             TextEncoders::new(&folder.path, encoders, folder.force_zeros_for_empty_prompt);
-        let (vae, vae_encoder) = load_component(next(), "", |weights| {
+        let (vae, vae_encoder) = load_component(next()?, "", &vae_ops, |weights| {
             let decoder = VaeDecoder::load(weights, &folder.vae)?;
             Ok((decoder, VaeEncoder::load(weights, &folder.vae)?))
         })?;
+        vae.fill().map_err(|error| loading("vae", error))?;
         let refiner = refiner
             .map(|found| {
-                found.load(&mut |name, index| {
+                found.load(&refiner_ops, &mut |name, index| {
                     let index = components.len() + index;
                     on_event(LoadEvent::Component { name, index, count });
                 })
@@ -276,6 +300,7 @@ impl Pipeline {
             loras: LoraShelf::new(targets),
             latent_to_rgb: OnceLock::new(),
             tiny_decoder,
+            ops,
         })
     }
 
@@ -338,7 +363,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`EngineError::InvalidRequest`] before any work; [`EngineError::Cancelled`] at the
-    /// observer's wish; [`EngineError::NonFinite`] rather than a black image.
+    /// observer's wish; [`EngineError::NonFinite`] rather than a black image, or on a GPU
+    /// [`EngineError::Device`], as for everything else that fails there.
     pub fn generate(
         &self,
         request: &GenerateRequest,
@@ -346,7 +372,35 @@ impl Pipeline {
     ) -> Result<Generation, EngineError> {
         request.validate(&self.description)?;
         let adapters = self.loras.adapters(&request.loras)?;
-        with_adapters(adapters, || generate::generate(self, request, observe))
+        let made = with_adapters(adapters, || generate::generate(self, request, observe));
+        if made.is_err() {
+            // Whatever was stopped half-way leaves nothing behind on the device.
+            self.release();
+        }
+        made
+    }
+
+    /// What computes it.
+    pub fn device(&self) -> DeviceId {
+        self.ops.id()
+    }
+
+    /// Gives the memory of all components back, until they are needed again.
+    fn release(&self) {
+        self.text_encoders.release();
+        self.unet.release();
+        self.vae.release();
+        if let Some(refiner) = &self.refiner {
+            refiner.release();
+        }
+        self.release_loras();
+    }
+
+    /// What the device holds of LoRAs, where components are there in turn only.
+    fn release_loras(&self) {
+        if self.ops.residence() == Residence::InTurn {
+            self.loras.release();
+        }
     }
 
     fn base(&self) -> Expert<'_> {
@@ -379,6 +433,7 @@ impl Pipeline {
             return Ok(map);
         }
         let map = LatentToRgb::fit(&self.vae)?;
+        self.vae.release();
         Ok(self.latent_to_rgb.get_or_init(|| map))
     }
 }

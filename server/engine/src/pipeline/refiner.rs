@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{Expert, PromptEncoder, TextEncoders};
 use crate::EngineError;
 use crate::model::{DIFFUSERS_STEM, ModelFolder, ModelKind};
+use crate::nn::Ops;
 use crate::text_encoder::TextEncoder;
 use crate::tokenizer::ClipTokenizer;
 use crate::unet::Unet;
@@ -20,12 +21,26 @@ pub(super) struct Refiner {
     vae: Option<VaeDecoder>,
 }
 
+/// A fault while the refiner's components are copied to their device.
+fn loading(name: &str, error: candle_core::Error) -> EngineError {
+    super::loading(&format!("refiner's {name}"), error)
+}
+
 impl Refiner {
     pub fn expert(&self) -> Expert<'_> {
         Expert {
             folder: &self.folder,
             text_encoders: &self.text_encoders,
             unet: &self.unet,
+        }
+    }
+
+    /// Gives the memory of all of it back, until it is needed again.
+    pub fn release(&self) {
+        self.text_encoders.release();
+        self.unet.release();
+        if let Some(vae) = &self.vae {
+            vae.release();
         }
     }
 
@@ -94,11 +109,16 @@ impl Found {
         self.files.len()
     }
 
-    /// Reads the weights; `on_component` hears each component's name and place.
+    /// Reads the weights, to be computed by `ops`; `on_component` hears each component's name and
+    /// place.
     ///
     /// # Errors
     /// [`EngineError::Model`] naming the file at fault and the cause.
-    pub fn load(self, on_component: &mut dyn FnMut(&str, usize)) -> Result<Refiner, EngineError> {
+    pub fn load(
+        self,
+        ops: &Ops,
+        on_component: &mut dyn FnMut(&str, usize),
+    ) -> Result<Refiner, EngineError> {
         let folder = self.folder;
         let mut files = self.files.into_iter().enumerate();
         let mut next = || {
@@ -110,20 +130,30 @@ impl Found {
         let mut encoders = Vec::with_capacity(folder.text_encoders.len());
         for (part, tokenizer) in folder.text_encoders.iter().zip(self.tokenizers) {
             let files = next().ok_or_else(lacking)?;
+            let name = part.name;
+            let text_encoder = TextEncoder::open(ops, files, &part.config, part.with_projection)?;
+            text_encoder.fill().map_err(|error| loading(name, error))?;
             encoders.push(PromptEncoder {
                 tokenizer,
-                text_encoder: TextEncoder::open(files, &part.config, part.with_projection)?,
-                name: part.name,
+                text_encoder,
+                name,
             });
         }
-        let unet = load_component(next().ok_or_else(lacking)?, "", |weights| {
+        let unet = load_component(next().ok_or_else(lacking)?, "", ops, |weights| {
             Unet::load(weights, &folder.unet)
         })?;
+        unet.fill().map_err(|error| loading("unet", error))?;
+        let vae_ops = ops.in_dtype(folder.vae.compute_dtype(ops.dtype()));
         let vae = next()
             .map(|files| {
-                load_component(files, "", |weights| VaeDecoder::load(weights, &folder.vae))
+                load_component(files, "", &vae_ops, |weights| {
+                    VaeDecoder::load(weights, &folder.vae)
+                })
             })
             .transpose()?;
+        if let Some(vae) = &vae {
+            vae.fill().map_err(|error| loading("vae", error))?;
+        }
         let zeros = folder.force_zeros_for_empty_prompt;
         Ok(Refiner {
             text_encoders: TextEncoders::new(&folder.path, encoders, zeros),

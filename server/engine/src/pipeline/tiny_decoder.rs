@@ -6,8 +6,7 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::EngineError;
 use crate::config::Config;
-use crate::cpu::upsample_nearest;
-use crate::nn::{Activation, Conv2d};
+use crate::nn::{Activation, Conv2d, Ops};
 use crate::weights::{WeightFiles, Weights, load_component};
 
 /// Folders of a model that may hold one.
@@ -15,6 +14,7 @@ const FOLDERS: [&str; 3] = ["taesdxl", "taesd", "vae_approx"];
 
 /// The decoding half of an `AutoencoderTiny`.
 pub struct TinyDecoder {
+    ops: Ops,
     layers: Vec<Layer>,
     /// Pixels per latent pixel.
     factor: usize,
@@ -42,11 +42,12 @@ struct Shape {
 impl TinyDecoder {
     /// Opens the decoder in a model's `taesdxl`, `taesd` or `vae_approx` folder, if there is one:
     /// `config.json` with `diffusion_pytorch_model.safetensors`, or TAESD's own
-    /// `taesdxl_decoder.safetensors`.
+    /// `taesdxl_decoder.safetensors`. `ops` is what computes it.
     ///
     /// # Errors
     /// [`EngineError::Model`] naming what of it cannot be used.
     pub fn find(
+        ops: &Ops,
         model: &Path,
         latent_channels: usize,
     ) -> std::result::Result<Option<Self>, EngineError> {
@@ -62,12 +63,13 @@ impl TinyDecoder {
                     ));
                 }
                 let files = WeightFiles::open(&folder, "diffusion_pytorch_model")?;
-                return Self::open(files, "decoder.layers", &shape).map(Some);
+                return Self::open(ops, files, "decoder.layers", &shape).map(Some);
             }
             for stem in ["taesdxl_decoder", "taesd_decoder"] {
                 if folder.join(format!("{stem}.safetensors")).is_file() {
                     let files = WeightFiles::open(&folder, stem)?;
-                    return Self::open(files, "", &Shape::published(latent_channels)).map(Some);
+                    let shape = Shape::published(latent_channels);
+                    return Self::open(ops, files, "", &shape).map(Some);
                 }
             }
         }
@@ -75,6 +77,7 @@ impl TinyDecoder {
     }
 
     fn open(
+        ops: &Ops,
         files: WeightFiles,
         root: &str,
         shape: &Shape,
@@ -86,7 +89,7 @@ impl TinyDecoder {
             .filter(|(name, _)| name.starts_with("encoder."))
             .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))
             .collect();
-        load_component(files, "", |weights| {
+        load_component(files, "", ops, |weights| {
             if weights.is_checking() {
                 for (name, shape) in &encoder {
                     weights.tensor(name, shape)?;
@@ -138,6 +141,7 @@ impl TinyDecoder {
         }
         let upsamplings = shape.stages.len().saturating_sub(1);
         Ok(Self {
+            ops: root.ops().clone(),
             layers,
             factor: shape.upsampling.pow(upsamplings as u32),
             scaling_factor: shape.scaling_factor,
@@ -149,25 +153,26 @@ impl TinyDecoder {
     /// # Errors
     /// If the shapes do not fit.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut hidden = (latents / self.scaling_factor)?;
+        let ops = &self.ops;
+        let mut hidden = (ops.take(latents)? / self.scaling_factor)?;
         hidden = ((hidden / 3.0)?.tanh()? * 3.0)?;
         for layer in &self.layers {
             hidden = match layer {
                 Layer::Conv(conv) => conv.forward(&hidden)?,
-                Layer::Activation(activation) => activation.forward(&hidden)?,
+                Layer::Activation(activation) => activation.forward(ops, &hidden)?,
                 Layer::Block(convolutions, activation) => {
                     let [first, second, third] = &**convolutions;
-                    let inner = activation.forward(&first.forward(&hidden)?)?;
-                    let inner = activation.forward(&second.forward(&inner)?)?;
-                    (third.forward(&inner)? + hidden)?.relu()?
+                    let inner = activation.forward(ops, &first.forward(&hidden)?)?;
+                    let inner = activation.forward(ops, &second.forward(&inner)?)?;
+                    Activation::RELU.forward(ops, &(third.forward(&inner)? + hidden)?)?
                 }
                 Layer::Upsample(times) => {
                     let (_, _, height, width) = hidden.dims4()?;
-                    upsample_nearest(&hidden, times * height, times * width)?
+                    ops.upsample_nearest(&hidden, times * height, times * width)?
                 }
             };
         }
-        (hidden * 2.0)? - 1.0
+        (ops.give(&hidden)? * 2.0)? - 1.0
     }
 
     /// A picture of latents (c, h, w), made smaller where its longer side would be beyond `side`

@@ -6,8 +6,8 @@ use super::config::{BlockAttention, BlockConfig, MidBlockConfig, UnetConfig};
 use super::resnet::{ResnetBlock, ResnetStyle};
 use super::transformer::{TextKeys, Transformer};
 use crate::EngineError;
-use crate::cpu::{ConvGeometry, upsample_nearest};
-use crate::nn::Conv2d;
+use crate::cpu::ConvGeometry;
+use crate::nn::{Conv2d, Ops};
 use crate::weights::Weights;
 
 /// Resnets, each with a transformer behind it or none.
@@ -219,6 +219,7 @@ impl MidBlock {
 
 /// Layers that take the down blocks' outputs back in, then twice the resolution.
 pub struct UpBlock {
+    ops: Ops,
     layers: Layers,
     upsampler: Option<Conv2d>,
 }
@@ -244,6 +245,7 @@ impl UpBlock {
             .map(|(at, skip)| skip + if at == 0 { previous } else { channels })
             .collect();
         Ok(Self {
+            ops: weights.ops().clone(),
             layers: Layers::load(
                 weights,
                 &inputs,
@@ -282,7 +284,7 @@ impl UpBlock {
             let Some(skip) = skips.pop() else {
                 candle_core::bail!("an up block found no output of the down blocks to take");
             };
-            hidden = Tensor::cat(&[&hidden, &skip], 1)?;
+            hidden = self.ops.cat(&[&hidden, &skip], 1)?;
             hidden = self.layers.forward(at, &hidden, time, text)?;
         }
         if let Some(upsampler) = &self.upsampler {
@@ -291,7 +293,8 @@ impl UpBlock {
                 Some(skip) => (skip.dim(2)?, skip.dim(3)?),
                 None => (2 * height, 2 * width),
             };
-            hidden = upsampler.forward(&upsample_nearest(&hidden, height, width)?)?;
+            let larger = self.ops.upsample_nearest(&hidden, height, width)?;
+            hidden = upsampler.forward(&larger)?;
         }
         Ok(hidden)
     }

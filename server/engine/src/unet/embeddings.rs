@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::EngineError;
-use crate::nn::{Activation, Linear};
+use crate::nn::{Activation, Linear, Ops};
 use crate::weights::Weights;
 
 /// Sines and cosines of `values` at geometrically spaced frequencies (arXiv:2006.11239): (n) →
@@ -56,6 +56,7 @@ pub fn guidance_scale_embedding(guidance_scale: f64, dim: usize) -> Result<Tenso
 
 /// Two linear layers with an activation between, and what configs may add to them.
 pub struct TimestepEmbedding {
+    ops: Ops,
     cond_proj: Option<Linear>,
     linear_1: Linear,
     linear_2: Linear,
@@ -78,6 +79,7 @@ impl TimestepEmbedding {
         cond_dim: Option<usize>,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
+            ops: weights.ops().clone(),
             cond_proj: cond_dim
                 .map(|dim| Linear::load_no_bias(&weights.at("cond_proj"), dim, inputs))
                 .transpose()?,
@@ -97,10 +99,12 @@ impl TimestepEmbedding {
         if let (Some(projection), Some(condition)) = (&self.cond_proj, condition) {
             sample = sample.broadcast_add(&projection.forward(condition)?)?;
         }
-        let hidden = self.activation.forward(&self.linear_1.forward(&sample)?)?;
+        let hidden = self
+            .activation
+            .forward(&self.ops, &self.linear_1.forward(&sample)?)?;
         let out = self.linear_2.forward(&hidden)?;
         match self.post_activation {
-            Some(activation) => activation.forward(&out),
+            Some(activation) => activation.forward(&self.ops, &out),
             None => Ok(out),
         }
     }

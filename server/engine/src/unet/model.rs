@@ -7,11 +7,12 @@ use super::config::UnetConfig;
 use super::embeddings::{TimestepEmbedding, guidance_scale_embedding, sinusoidal_embedding};
 use super::transformer::TextKeys;
 use crate::EngineError;
-use crate::nn::{Conv2d, GroupNorm, Linear};
+use crate::nn::{Conv2d, GroupNorm, Linear, Ops};
 use crate::weights::{Residency, Weights};
 
 /// The UNet of an SDXL model.
 pub struct Unet {
+    ops: Ops,
     config: UnetConfig,
     residency: Residency,
     conv_in: Conv2d,
@@ -127,11 +128,30 @@ impl Unet {
                 config.conv_out_kernel,
             )?,
             residency: weights.residency(),
+            ops: weights.ops().clone(),
             config: config.clone(),
         })
     }
 
-    /// Gives the pages of the weights back until they are needed again.
+    /// Copies the weights to the device, where it holds the whole model.
+    ///
+    /// # Errors
+    /// If the device has no room for them.
+    pub fn fill(&self) -> Result<()> {
+        self.residency.fill()
+    }
+
+    /// What computes it.
+    pub fn ops(&self) -> &Ops {
+        &self.ops
+    }
+
+    /// Gives the device's memory back where components have it in turn.
+    pub fn end_turn(&self) {
+        self.residency.end_turn();
+    }
+
+    /// Gives the weights' memory back until they are needed again.
     pub fn release(&self) {
         self.residency.release();
     }
@@ -167,17 +187,20 @@ impl Unet {
             self.config.freq_shift,
         )?
         .reshape((batch, ()))?;
-        let added = self
-            .add_embedding
-            .forward(&Tensor::cat(&[pooled, &sizes], 1)?, None)?;
+        let added = self.ops.take(&Tensor::cat(&[pooled, &sizes], 1)?)?;
+        let added = self.add_embedding.forward(&added, None)?;
         let guidance = self
             .config
             .time_cond_proj_dim
-            .map(|dim| guidance_scale_embedding(guidance_scale, dim))
+            .map(|dim| {
+                self.ops
+                    .take(&guidance_scale_embedding(guidance_scale, dim)?)
+            })
             .transpose()?;
+        let prompt_embeds = self.ops.take(prompt_embeds)?;
         let context = match &self.encoder_hid_proj {
-            Some(projection) => projection.forward(prompt_embeds)?,
-            None => prompt_embeds.clone(),
+            Some(projection) => projection.forward(&prompt_embeds)?,
+            None => prompt_embeds,
         };
         let mut text = Vec::new();
         for block in &self.down_blocks {
@@ -225,12 +248,11 @@ impl Unet {
         if sample.dim(0)? != conditioning.batch {
             candle_core::bail!("sample and conditioning differ in batch");
         }
-        // 0. Centre.
-        let sample = if self.config.center_input_sample {
-            ((sample * 2.0)? - 1.0)?
-        } else {
-            sample.clone()
-        };
+        // 0. Onto the device; centre.
+        let mut sample = self.ops.take(sample)?;
+        if self.config.center_input_sample {
+            sample = self.ops.affine(&sample, 2.0, -1.0)?;
+        }
 
         // 1. Time, plus the added conditioning: (b, time_embed_dim).
         let time = sinusoidal_embedding(
@@ -241,15 +263,15 @@ impl Unet {
         )?;
         let time = self
             .time_embedding
-            .forward(&time, conditioning.guidance.as_ref())?;
+            .forward(&self.ops.take(&time)?, conditioning.guidance.as_ref())?;
         observe("time_embedding", &time);
         observe("add_embedding", &conditioning.added);
         let mut time = conditioning.added.broadcast_add(&time)?;
         if let Some(activation) = self.config.time_embedding_activation {
-            time = activation.forward(&time)?;
+            time = activation.forward(&self.ops, &time)?;
         }
         // Every resnet applies its activation to the same embedding: do it once.
-        let time = self.config.activation.forward(&time)?;
+        let time = self.config.activation.forward(&self.ops, &time)?;
 
         // 2. In: (b, 4, h, w) → (b, c, h, w).
         let mut hidden = self.conv_in.forward(&sample)?;
@@ -272,10 +294,10 @@ impl Unet {
             hidden = block.forward(hidden, &time, &mut text, &mut skips)?;
             observe(&format!("up_blocks.{at}"), &hidden);
         }
-        // 6. Out: (b, c, h, w) → (b, 4, h, w).
+        // 6. Out: (b, c, h, w) → (b, 4, h, w), on the host again.
         let hidden = self
             .conv_norm_out
             .forward(&hidden, Some(self.config.activation))?;
-        self.conv_out.forward(&hidden)
+        self.ops.give(&self.conv_out.forward(&hidden)?)
     }
 }

@@ -3,11 +3,12 @@
 use candle_core::{Result, Tensor};
 
 use crate::EngineError;
-use crate::nn::{Activation, Conv2d, GroupNorm, Linear};
+use crate::nn::{Activation, Conv2d, GroupNorm, Linear, Ops};
 use crate::weights::Weights;
 
 /// norm → activation → conv, the time embedding, norm → activation → conv, plus the input.
 pub struct ResnetBlock {
+    ops: Ops,
     norm1: GroupNorm,
     conv1: Conv2d,
     time_emb_proj: Option<Linear>,
@@ -53,6 +54,7 @@ impl ResnetBlock {
             outputs
         };
         Ok(Self {
+            ops: weights.ops().clone(),
             norm1: GroupNorm::load(&weights.at("norm1"), inputs, style.groups, style.eps)?,
             conv1: Conv2d::load(&weights.at("conv1"), inputs, outputs, 3)?,
             time_emb_proj: style
@@ -93,7 +95,7 @@ impl ResnetBlock {
                 let normed = self.norm2.forward(&hidden, None)?;
                 let scaled = normed.broadcast_mul(&(&halves[0] + 1.0)?)?;
                 self.activation
-                    .forward(&scaled.broadcast_add(&halves[1])?)?
+                    .forward(&self.ops, &scaled.broadcast_add(&halves[1])?)?
             }
             Some(time) => self
                 .norm2
@@ -102,8 +104,8 @@ impl ResnetBlock {
         };
         hidden = self.conv2.forward(&hidden)?;
         let out = match &self.conv_shortcut {
-            Some(shortcut) => (shortcut.forward(input)? + hidden)?,
-            None => (input + hidden)?,
+            Some(shortcut) => self.ops.add(&shortcut.forward(input)?, &hidden)?,
+            None => self.ops.add(input, &hidden)?,
         };
         if self.output_scale_factor == 1.0 {
             Ok(out)

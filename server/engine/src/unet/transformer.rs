@@ -4,8 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::config::{BlockAttention, UnetConfig};
 use crate::EngineError;
-use crate::cpu::{attention, channels_first, channels_last, geglu};
-use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear};
+use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, Ops};
 use crate::weights::Weights;
 
 /// Keys and values of the text for one attention: they do not change from step to step.
@@ -16,6 +15,7 @@ pub struct TextKeys {
 
 /// Multi-head attention with its projections.
 struct Attention {
+    ops: Ops,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -32,6 +32,7 @@ impl Attention {
         heads: usize,
     ) -> std::result::Result<Self, EngineError> {
         Ok(Self {
+            ops: weights.ops().clone(),
             to_q: Linear::load_no_bias(&weights.at("to_q"), width, inner)?,
             to_k: Linear::load_no_bias(&weights.at("to_k"), context, inner)?,
             to_v: Linear::load_no_bias(&weights.at("to_v"), context, inner)?,
@@ -49,13 +50,16 @@ impl Attention {
 
     fn forward(&self, hidden: &Tensor, context: &TextKeys) -> Result<Tensor> {
         let query = self.to_q.forward(hidden)?;
-        let seen = attention(&query, &context.key, &context.value, self.heads, false)?;
+        let seen = self
+            .ops
+            .attention(&query, &context.key, &context.value, self.heads, false)?;
         self.to_out.forward(&seen)
     }
 }
 
 /// Self-attention, cross-attention and a gated feed-forward layer, each behind a layer norm.
 struct BasicBlock {
+    ops: Ops,
     norm1: LayerNorm,
     attn1: Attention,
     only_cross_attention: bool,
@@ -84,6 +88,7 @@ impl BasicBlock {
         };
         let wide = width * FEED_FORWARD_FACTOR;
         Ok(Self {
+            ops: weights.ops().clone(),
             norm1: LayerNorm::load(&weights.at("norm1"), width, LAYER_NORM_EPS)?,
             attn1: Attention::load(&weights.at("attn1"), width, width, first_context, heads)?,
             only_cross_attention: config.only_cross_attention,
@@ -116,13 +121,15 @@ impl BasicBlock {
         } else {
             self.attn1.forward(&normed, &self.attn1.keys(&normed)?)?
         };
-        let hidden = (seen + hidden)?;
+        let hidden = self.ops.add(&seen, hidden)?;
         // 2. Cross-attention.
         let normed = self.norm2.forward(&hidden)?;
-        let hidden = (self.attn2.forward(&normed, next(text)?)? + hidden)?;
+        let seen = self.attn2.forward(&normed, next(text)?)?;
+        let hidden = self.ops.add(&seen, &hidden)?;
         // 3. Feed-forward with a GELU gate.
         let wide = self.ff_in.forward(&self.norm3.forward(&hidden)?)?;
-        self.ff_out.forward(&geglu(&wide)?)? + hidden
+        let out = self.ff_out.forward(&self.ops.geglu(&wide)?)?;
+        self.ops.add(&out, &hidden)
     }
 }
 
@@ -140,6 +147,7 @@ enum Projection {
 
 /// Several basic blocks between a projection in and a projection out.
 pub struct Transformer {
+    ops: Ops,
     norm: GroupNorm,
     proj_in: Projection,
     blocks: Vec<BasicBlock>,
@@ -171,6 +179,7 @@ impl Transformer {
             }
         };
         Ok(Self {
+            ops: weights.ops().clone(),
             norm: GroupNorm::load(
                 &weights.at("norm"),
                 channels,
@@ -211,17 +220,22 @@ impl Transformer {
         let normed = self.norm.forward(input, None)?;
         // (b, c, h, w) → (b, h·w, width)
         let mut hidden = match &self.proj_in {
-            Projection::Linear(linear) => linear.forward(&channels_last(&normed)?)?,
-            Projection::Conv(conv) => channels_last(&conv.forward(&normed)?)?,
+            Projection::Linear(linear) => linear.forward(&self.ops.channels_last(&normed)?)?,
+            Projection::Conv(conv) => self.ops.channels_last(&conv.forward(&normed)?)?,
         };
         for block in &self.blocks {
             hidden = block.forward(&hidden, text)?;
         }
         // (b, h·w, width) → (b, c, h, w)
         let out = match &self.proj_out {
-            Projection::Linear(linear) => channels_first(&linear.forward(&hidden)?, height, width)?,
-            Projection::Conv(conv) => conv.forward(&channels_first(&hidden, height, width)?)?,
+            Projection::Linear(linear) => {
+                self.ops
+                    .channels_first(&linear.forward(&hidden)?, height, width)?
+            }
+            Projection::Conv(conv) => {
+                conv.forward(&self.ops.channels_first(&hidden, height, width)?)?
+            }
         };
-        out + input
+        self.ops.add(&out, input)
     }
 }

@@ -4,8 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::config::VaeConfig;
 use crate::EngineError;
-use crate::cpu::{attention, channels_first, channels_last};
-use crate::nn::{GroupNorm, Linear};
+use crate::nn::{GroupNorm, Linear, Ops};
 use crate::unet::{ResnetBlock, ResnetStyle};
 use crate::weights::Weights;
 
@@ -26,6 +25,7 @@ pub fn resnet_style(config: &VaeConfig) -> ResnetStyle {
 
 /// Single-head attention over all positions.
 struct SpatialAttention {
+    ops: Ops,
     group_norm: GroupNorm,
     to_q: Linear,
     to_k: Linear,
@@ -42,6 +42,7 @@ impl SpatialAttention {
         let linear =
             |name, old_name| Linear::load_renamed(weights, name, old_name, channels, channels);
         Ok(Self {
+            ops: weights.ops().clone(),
             group_norm: GroupNorm::load(&weights.at("group_norm"), channels, groups, EPS)?,
             to_q: linear("to_q", "query")?,
             to_k: linear("to_k", "key")?,
@@ -53,15 +54,20 @@ impl SpatialAttention {
     fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = input.dims4()?;
         // (b, c, h, w) → (b, h·w, c); queries go in tiles, so that memory grows with h·w only.
-        let hidden = channels_last(&self.group_norm.forward(input, None)?)?;
-        let seen = attention(
+        let hidden = self
+            .ops
+            .channels_last(&self.group_norm.forward(input, None)?)?;
+        let seen = self.ops.attention(
             &self.to_q.forward(&hidden)?,
             &self.to_k.forward(&hidden)?,
             &self.to_v.forward(&hidden)?,
             1,
             false,
         )?;
-        channels_first(&self.to_out.forward(&seen)?, height, width)? + input
+        let out = self
+            .ops
+            .channels_first(&self.to_out.forward(&seen)?, height, width)?;
+        self.ops.add(&out, input)
     }
 }
 

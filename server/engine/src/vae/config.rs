@@ -1,8 +1,8 @@
 //! `vae/config.json`.
 
-use crate::EngineError;
 use crate::config::Config;
 use crate::nn::Activation;
+use crate::{ComputeDtype, EngineError};
 
 /// The architecture of an autoencoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct VaeConfig {
     pub use_post_quant_conv: bool,
     /// Whether the middle blocks have attention.
     pub mid_block_add_attention: bool,
+    /// Whether it overflows in f16 and is then computed in f32.
+    pub force_upcast: bool,
     /// Side of the images that the model was trained on, in pixels: the side of tiles.
     pub sample_size: usize,
 }
@@ -35,6 +37,14 @@ impl VaeConfig {
     /// Pixels per latent pixel, along each axis.
     pub fn scale_factor(&self) -> usize {
         1 << (self.block_out_channels.len() - 1)
+    }
+
+    /// What the VAE is computed in where all else is in `dtype`.
+    pub fn compute_dtype(&self, dtype: ComputeDtype) -> ComputeDtype {
+        match dtype {
+            ComputeDtype::F16 if self.force_upcast => ComputeDtype::F32,
+            _ => dtype,
+        }
     }
 
     /// Reads `vae/config.json`.
@@ -97,6 +107,7 @@ impl VaeConfig {
             use_quant_conv: config.flag("use_quant_conv", true)?,
             use_post_quant_conv: config.flag("use_post_quant_conv", true)?,
             mid_block_add_attention: config.flag("mid_block_add_attention", true)?,
+            force_upcast: config.flag("force_upcast", true)?,
             sample_size: match config.get("sample_size") {
                 Some(serde_json::Value::Array(_)) => config
                     .sizes("sample_size", &[])?
@@ -108,8 +119,6 @@ impl VaeConfig {
             block_out_channels,
         };
         config.ignore(&[
-            // The engine computes in f32 throughout, which is what this asks for.
-            "force_upcast",
             // Known to diffusers, but not applied by its SDXL pipelines.
             "shift_factor",
         ]);

@@ -6,14 +6,14 @@ use super::attention::{EPS, MidBlock, resnet_style};
 use super::config::VaeConfig;
 use super::encoder::VaeEncoder;
 use super::tiling::{Tiles, in_tiles};
-use crate::EngineError;
-use crate::cpu::upsample_nearest;
-use crate::nn::{Activation, Conv2d, GroupNorm};
+use crate::nn::{Activation, Conv2d, GroupNorm, Ops};
 use crate::unet::ResnetBlock;
 use crate::weights::{Residency, Weights};
+use crate::{EngineError, faults};
 
 /// The decoding half of an autoencoder.
 pub struct VaeDecoder {
+    ops: Ops,
     config: VaeConfig,
     residency: Residency,
     post_quant_conv: Option<Conv2d>,
@@ -75,11 +75,27 @@ impl VaeDecoder {
             )?,
             conv_out: Conv2d::load(&decoder.at("conv_out"), inputs, 3, 3)?,
             residency: weights.residency(),
+            ops: weights.ops().clone(),
             config: config.clone(),
         })
     }
 
-    /// Gives the pages of the weights back until they are needed again.
+    /// Copies the weights to the device, where it holds the whole model: also those of the encoder
+    /// that was loaded with it.
+    ///
+    /// # Errors
+    /// If the device has no room for them.
+    pub fn fill(&self) -> Result<()> {
+        self.residency.fill()
+    }
+
+    /// What computes it.
+    pub fn ops(&self) -> &Ops {
+        &self.ops
+    }
+
+    /// Gives the weights' memory back until they are needed again: also that of the encoder that was
+    /// loaded with it.
     pub fn release(&self) {
         self.residency.release();
     }
@@ -121,8 +137,14 @@ impl VaeDecoder {
         let (_, _, height, width) = latents.dims4()?;
         let tiles = side.map(|side| Tiles::to_decode(side, &self.config));
         match tiles.filter(|tiles| tiles.divide(height, width)) {
-            Some(tiles) => in_tiles(&self.unscaled(latents)?, tiles, |tile| self.decode(tile)),
-            None => self.decode_scaled(latents),
+            Some(tiles) => in_tiles(&self.unscaled(latents)?, tiles, |tile| {
+                faults::pass_on(self.ops.id(), "decoding tile")?;
+                self.decode(tile)
+            }),
+            None => {
+                faults::pass_on(self.ops.id(), "decoding whole")?;
+                self.decode_scaled(latents)
+            }
         }
     }
 
@@ -131,9 +153,10 @@ impl VaeDecoder {
     /// # Errors
     /// If the shapes do not fit.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let latents = self.ops.take(latents)?;
         let latents = match &self.post_quant_conv {
-            Some(conv) => conv.forward(latents)?,
-            None => latents.clone(),
+            Some(conv) => conv.forward(&latents)?,
+            None => latents,
         };
         let mut hidden = self.mid_block.forward(&self.conv_in.forward(&latents)?)?;
         for block in &self.up_blocks {
@@ -142,13 +165,16 @@ impl VaeDecoder {
             }
             if let Some(upsampler) = &block.upsampler {
                 let (_, _, height, width) = hidden.dims4()?;
-                hidden = upsampler.forward(&upsample_nearest(&hidden, 2 * height, 2 * width)?)?;
+                let larger = self.ops.upsample_nearest(&hidden, 2 * height, 2 * width)?;
+                hidden = upsampler.forward(&larger)?;
             }
         }
         // diffusers fixes this activation, whatever `act_fn` says.
         let hidden = self
             .conv_norm_out
             .forward(&hidden, Some(Activation::SILU))?;
-        self.conv_out.forward(&hidden)
+        faults::operation(self.ops.id(), "pixels", || {
+            self.ops.give(&self.conv_out.forward(&hidden)?)
+        })
     }
 }

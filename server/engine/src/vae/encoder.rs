@@ -7,13 +7,15 @@ use super::config::VaeConfig;
 use super::tiling::{Tiles, in_tiles};
 use crate::EngineError;
 use crate::cpu::ConvGeometry;
-use crate::nn::{Activation, Conv2d, GroupNorm};
+use crate::nn::{Activation, Conv2d, GroupNorm, Ops};
 use crate::rng::TorchGenerator;
 use crate::unet::ResnetBlock;
-use crate::weights::Weights;
+use crate::weights::{Residency, Weights};
 
 /// The encoding half of an autoencoder.
 pub struct VaeEncoder {
+    ops: Ops,
+    residency: Residency,
     config: VaeConfig,
     conv_in: Conv2d,
     down_blocks: Vec<DownBlock>,
@@ -82,8 +84,20 @@ impl VaeEncoder {
                 .use_quant_conv
                 .then(|| Conv2d::load(&weights.at("quant_conv"), moments, moments, 1))
                 .transpose()?,
+            residency: weights.residency(),
+            ops: weights.ops().clone(),
             config: config.clone(),
         })
+    }
+
+    /// What computes it.
+    pub fn ops(&self) -> &Ops {
+        &self.ops
+    }
+
+    /// Gives the weights' memory back until they are needed again.
+    pub fn release(&self) {
+        self.residency.release();
     }
 
     /// The architecture.
@@ -96,7 +110,7 @@ impl VaeEncoder {
     /// # Errors
     /// If the shapes do not fit.
     pub fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
-        let mut hidden = self.conv_in.forward(pixels)?;
+        let mut hidden = self.conv_in.forward(&self.ops.take(pixels)?)?;
         for block in &self.down_blocks {
             for resnet in &block.resnets {
                 hidden = resnet.forward(&hidden, None)?;
@@ -111,10 +125,11 @@ impl VaeEncoder {
             .conv_norm_out
             .forward(&hidden, Some(Activation::SILU))?;
         let moments = self.conv_out.forward(&hidden)?;
-        match &self.quant_conv {
-            Some(conv) => conv.forward(&moments),
-            None => Ok(moments),
-        }
+        let moments = match &self.quant_conv {
+            Some(conv) => conv.forward(&moments)?,
+            None => moments,
+        };
+        self.ops.give(&moments)
     }
 
     /// As [`VaeEncoder::encode`], in tiles of `side` latent pixels (see [`super::tile_side`]) if

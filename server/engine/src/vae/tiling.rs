@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 
 use super::config::VaeConfig;
-use crate::memory;
+use crate::nn::Ops;
 use crate::request::VaeTiling;
 
 /// How an input is cut and its results are put together. Lengths are pixels of the input or of the
@@ -70,10 +70,11 @@ impl Tiles {
 /// where it is taken whole.
 ///
 /// [`VaeTiling::On`] takes the size that the model was trained for, as diffusers does.
-/// [`VaeTiling::Auto`] halves that until a tile fits the memory at hand.
+/// [`VaeTiling::Auto`] halves that until a tile fits the memory that `ops` has at hand.
 pub fn tile_side(
     tiling: VaeTiling,
     config: &VaeConfig,
+    ops: &Ops,
     rows: usize,
     columns: usize,
 ) -> Option<usize> {
@@ -81,20 +82,26 @@ pub fn tile_side(
     match tiling {
         VaeTiling::Off => None,
         VaeTiling::On => Some(trained),
-        VaeTiling::Auto => side_within(memory::available()?, config, rows, columns),
+        VaeTiling::Auto => side_within(ops.available()?, config, ops, rows, columns),
     }
 }
 
-fn side_within(available: u64, config: &VaeConfig, rows: usize, columns: usize) -> Option<usize> {
+fn side_within(
+    available: u64,
+    config: &VaeConfig,
+    ops: &Ops,
+    rows: usize,
+    columns: usize,
+) -> Option<usize> {
     // What other parts of the program take in the meantime.
     let room = available / 10 * 9;
-    if decoding_bytes(config, rows, columns) <= room {
+    if decoding_bytes(config, ops, rows, columns) <= room {
         return None;
     }
     let mut side = (config.sample_size / config.scale_factor())
         .max(SMALLEST)
         .min(rows.max(columns));
-    while side > SMALLEST && decoding_bytes(config, side, side) > room {
+    while side > SMALLEST && decoding_bytes(config, ops, side, side) > room {
         side /= 2;
     }
     Some(side.max(SMALLEST))
@@ -103,12 +110,18 @@ fn side_within(available: u64, config: &VaeConfig, rows: usize, columns: usize) 
 /// Largest memory of a decoder at work, in bytes: at the full resolution there are, at once, the
 /// input of the last block's first resnet, its normalised copy and the result of its first
 /// convolution.
-fn decoding_bytes(config: &VaeConfig, rows: usize, columns: usize) -> u64 {
+fn decoding_bytes(config: &VaeConfig, ops: &Ops, rows: usize, columns: usize) -> u64 {
     let channels = &config.block_out_channels;
     let last = channels[0];
     let before = channels.get(1).copied().unwrap_or(last);
     let pixels = rows * columns * config.scale_factor() * config.scale_factor();
-    4 * (pixels as u64) * (2 * before + 2 * last) as u64
+    if ops.has_kernels() {
+        return 4 * (pixels as u64) * (2 * before + 2 * last) as u64;
+    }
+    // candle's operations write their results in parts that are joined at their end, and hold some
+    // scratch (see `nn::generic`).
+    let bytes = ops.dtype().bytes() as u64;
+    bytes * (pixels as u64) * (3 * before + 2 * last) as u64 + (1 << 30)
 }
 
 /// A result of `apply`, plane after plane.
@@ -217,6 +230,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::{ComputeDtype, DeviceId, Residence};
 
     fn config() -> VaeConfig {
         let text = r#"{"block_out_channels": [128, 256, 512, 512], "sample_size": 1024,
@@ -244,13 +258,18 @@ mod tests {
 
     #[test]
     fn tiles_are_made_where_memory_is_short_only() {
-        let config = config();
+        let (config, ops) = (config(), Ops::kernels());
         let gib = 1u64 << 30;
-        assert_eq!(side_within(8 * gib, &config, 128, 128), None);
-        assert_eq!(side_within(2 * gib, &config, 128, 128), Some(64));
-        assert_eq!(side_within(8 * gib, &config, 512, 512), Some(128));
-        assert_eq!(side_within(0, &config, 512, 512), Some(SMALLEST));
-        assert_eq!(tile_side(VaeTiling::On, &config, 512, 512), Some(128));
-        assert_eq!(tile_side(VaeTiling::Off, &config, 512, 512), None);
+        assert_eq!(side_within(8 * gib, &config, &ops, 128, 128), None);
+        assert_eq!(side_within(2 * gib, &config, &ops, 128, 128), Some(64));
+        assert_eq!(side_within(8 * gib, &config, &ops, 512, 512), Some(128));
+        assert_eq!(side_within(0, &config, &ops, 512, 512), Some(SMALLEST));
+        // On other devices there is more to hold, in half the bytes.
+        let open = |dtype| Ops::open(DeviceId::Cpu, dtype, None, Residence::Whole);
+        let half = open(ComputeDtype::Bf16).expect("the CPU");
+        assert_eq!(side_within(4 * gib, &config, &half, 128, 128), None);
+        assert_eq!(side_within(3 * gib, &config, &half, 128, 128), Some(64));
+        assert_eq!(tile_side(VaeTiling::On, &config, &ops, 512, 512), Some(128));
+        assert_eq!(tile_side(VaeTiling::Off, &config, &ops, 512, 512), None);
     }
 }

@@ -13,6 +13,7 @@ use super::residency::Residency;
 use super::stored::{Format, StoredMatrix};
 use crate::EngineError;
 use crate::config::Config;
+use crate::nn::Ops;
 
 /// The mapped weight files of one component, or of a whole model in a single file.
 #[derive(Clone)]
@@ -327,9 +328,9 @@ impl WeightFiles {
         &self.files[tensor.file].bytes()[tensor.start..tensor.end]
     }
 
-    /// Where the tensors lie, for giving their pages back.
-    pub fn residency(&self) -> Residency {
-        let mut residency = Residency::default();
+    /// Where the tensors lie, for giving memory back; `ops` is what computes with them.
+    pub fn residency(&self, ops: &Ops) -> Residency {
+        let mut residency = Residency::new(ops);
         for (index, file) in self.files.iter().enumerate() {
             let ranges = self
                 .tensors

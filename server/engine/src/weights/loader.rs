@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{Residency, StoredMatrix, StoredTensor, WeightFiles};
 use crate::EngineError;
-use crate::nn::{AdapterSlot, LayerShape, LayerTable};
+use crate::nn::{AdapterSlot, LayerShape, LayerTable, Ops, Weight};
 
 /// How many names an error lists before it only counts.
 const NAMED: usize = 5;
@@ -22,6 +22,9 @@ pub struct Weights {
 
 struct Shared {
     files: Rc<WeightFiles>,
+    /// What computes with the tensors.
+    ops: Ops,
+    residency: Residency,
     /// Only note what is asked for; hand out views of a single zero.
     checking: bool,
     account: RefCell<Account>,
@@ -39,7 +42,7 @@ struct Account {
 /// Builds a component with `build`, after a pass over the headers that accounts for every tensor:
 /// each one asked for is there in the right shape, and each one there was asked for.
 ///
-/// `root` is the prefix under which the component's tensors lie.
+/// `root` is the prefix under which the component's tensors lie; `ops` is what computes with them.
 ///
 /// # Errors
 /// [`EngineError::Model`] naming the first few missing, misshapen or unused tensors and counting
@@ -47,9 +50,10 @@ struct Account {
 pub fn load_component<T>(
     files: WeightFiles,
     root: &str,
+    ops: &Ops,
     build: impl Fn(&Weights) -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
-    load_adaptable(files, root, build).map(|(component, _)| component)
+    load_adaptable(files, root, ops, build).map(|(component, _)| component)
 }
 
 /// As [`load_component`], with a table of the layers that adapters can be put on.
@@ -59,10 +63,11 @@ pub fn load_component<T>(
 pub fn load_adaptable<T>(
     files: WeightFiles,
     root: &str,
+    ops: &Ops,
     build: impl Fn(&Weights) -> Result<T, EngineError>,
 ) -> Result<(T, LayerTable), EngineError> {
     let files = Rc::new(files);
-    let open = |checking| Weights::open(&files, root, checking);
+    let open = |checking| Weights::open(&files, root, ops, checking);
     let check = open(true);
     build(&check)?;
     check.settle()?;
@@ -79,18 +84,21 @@ pub fn load_adaptable<T>(
 pub fn survey<T>(
     build: impl Fn(&Weights) -> Result<T, EngineError>,
 ) -> Result<BTreeMap<String, Vec<usize>>, EngineError> {
-    let weights = Weights::open(&Rc::new(WeightFiles::none()), "", true);
+    let files = Rc::new(WeightFiles::none());
+    let weights = Weights::open(&files, "", &Ops::kernels(), true);
     build(&weights)?;
     let account = weights.shared.account.take();
     Ok(account.asked)
 }
 
 impl Weights {
-    fn open(files: &Rc<WeightFiles>, root: &str, checking: bool) -> Self {
+    fn open(files: &Rc<WeightFiles>, root: &str, ops: &Ops, checking: bool) -> Self {
         Self {
             prefix: root.to_string(),
             shared: Rc::new(Shared {
                 files: Rc::clone(files),
+                ops: ops.clone(),
+                residency: files.residency(ops),
                 checking,
                 account: RefCell::default(),
                 layers: RefCell::default(),
@@ -159,6 +167,61 @@ impl Weights {
         }
     }
 
+    /// What computes with the tensors.
+    pub fn ops(&self) -> &Ops {
+        &self.shared.ops
+    }
+
+    /// As [`Weights::matrix`], ready to be computed with.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn weight(&self, name: &str, shape: &[usize]) -> Result<Weight, EngineError> {
+        self.weight_named(&[name], shape)
+    }
+
+    /// As [`Weights::weight`], under the first of several names that is there.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn weight_named(&self, names: &[&str], shape: &[usize]) -> Result<Weight, EngineError> {
+        let weight = Weight::new(self.matrix_named(names, shape)?, &self.shared.ops);
+        self.shared.residency.add_weight(&weight);
+        Ok(weight)
+    }
+
+    /// As [`Weights::tensor`], on the device and in the number format that is computed in: a bias.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn parameter(&self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
+        self.parameter_named(&[name], shape)
+    }
+
+    /// As [`Weights::parameter`], under the first of several names that is there.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn parameter_named(&self, names: &[&str], shape: &[usize]) -> Result<Tensor, EngineError> {
+        let tensor = self.tensor_named(names, shape)?;
+        if self.shared.checking {
+            return Ok(tensor);
+        }
+        Ok(self.shared.ops.take(&tensor)?)
+    }
+
+    /// As [`Weights::tensor`], on the device, in f32 whatever is computed in: for statistics.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn precise(&self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
+        let tensor = self.tensor(name, shape)?;
+        if self.shared.checking {
+            return Ok(tensor);
+        }
+        Ok(self.shared.ops.take_precise(&tensor)?)
+    }
+
     /// Looks up the first name that is there, and notes what was asked for. `None` calls for a
     /// stand-in: the tensor is missing or misshapen, or headers are only being checked.
     fn find(&self, names: &[&str], shape: &[usize]) -> Option<(String, &StoredTensor)> {
@@ -203,7 +266,7 @@ impl Weights {
 
     /// Where all of the component's tensors lie.
     pub fn residency(&self) -> Residency {
-        self.shared.files.residency()
+        self.shared.residency.clone()
     }
 
     /// Whether nothing is read yet: the pass over the headers.
@@ -311,7 +374,7 @@ mod tests {
 
     fn load(folder: &Path) -> Result<Tensor, EngineError> {
         let files = WeightFiles::open(folder, "model")?;
-        load_component(files, "net", |weights| {
+        load_component(files, "net", &Ops::kernels(), |weights| {
             weights.at("a").tensor("weight", &[2, 3])?;
             weights.tensor("b", &[4])
         })

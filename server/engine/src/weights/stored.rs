@@ -154,7 +154,8 @@ impl StoredMatrix {
         self.format
     }
 
-    fn bytes(&self) -> Option<&[u8]> {
+    /// The numbers as they are stored, little-endian; `None` for zeros that take no memory.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
         let all: &[u8] = match &self.bytes {
             Bytes::Filed(file) => file.bytes(),
             Bytes::Owned(bytes) => bytes,
@@ -172,7 +173,7 @@ impl StoredMatrix {
             row < self.rows && first + out.len() <= self.columns,
             "a panel reaches beyond its matrix"
         );
-        let Some(bytes) = self.bytes() else {
+        let Some(bytes) = self.as_bytes() else {
             out.fill(0.0);
             return;
         };

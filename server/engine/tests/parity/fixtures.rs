@@ -101,7 +101,11 @@ pub fn model_names() -> Vec<String> {
 }
 
 pub fn load(folder: &Path) -> Pipeline {
-    Pipeline::load(folder, &LoadOptions::default(), &mut |_| {})
+    load_with(folder, &LoadOptions::default())
+}
+
+pub fn load_with(folder: &Path, options: &LoadOptions) -> Pipeline {
+    Pipeline::load(folder, options, &mut |_| {})
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
 }
 

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use atelier_engine::{Control, EngineError, GenerateRequest, Pipeline};
+use atelier_engine::{Control, EngineError, GenerateRequest, LoadOptions, Pipeline};
 use candle_core::DType;
 use image::RgbImage;
 use serde_json::Value;
 
-use crate::fixtures::{Copy, fixture, json, load, model};
+use crate::fixtures::{Copy, fixture, json, load, load_with, model};
 
 /// The bar, in steps of 1/255: on average, and at any pixel.
 pub const MEAN: f64 = 0.5;
@@ -41,11 +41,20 @@ pub fn difference(got: &RgbImage, want: &RgbImage) -> (f64, u8) {
     (total as f64 / got.len() as f64, gaps.max().unwrap_or(0))
 }
 
-fn cases() -> Vec<Value> {
+pub fn cases() -> Vec<Value> {
     json("images.json").as_array().expect("a list").clone()
 }
 
 fn check(case: &Value) -> Result<(), String> {
+    let (mean, max) = deviation(case, &LoadOptions::default());
+    if mean > MEAN || max > MAX {
+        return Err(format!("{}: mean {mean:.4}, max {max}", case["name"]));
+    }
+    Ok(())
+}
+
+/// How far a case's picture is from the recorded one.
+pub fn deviation(case: &Value, options: &LoadOptions) -> (f64, u8) {
     let name = case["name"].as_str().expect("a name");
     let model_name = case["model"].as_str().expect("a model");
     let overrides = case["overrides"].as_object().expect("overrides by file");
@@ -59,17 +68,14 @@ fn check(case: &Value) -> Result<(), String> {
     let folder = copy
         .as_ref()
         .map_or_else(|| model(model_name), |copy| copy.path().to_path_buf());
-    let pipeline = load(&folder);
+    let pipeline = load_with(&folder, options);
     let got = generate(&pipeline, &request(case, &pipeline));
     let want = image::open(fixture("images").join(format!("{name}.png")))
         .expect("a recorded picture")
         .to_rgb8();
     let (mean, max) = difference(&got, &want);
     println!("{name:32} mean {mean:.4}/255  max {max}/255");
-    if mean > MEAN || max > MAX {
-        return Err(format!("{name}: mean {mean:.4}, max {max}"));
-    }
-    Ok(())
+    (mean, max)
 }
 
 fn check_all(wanted: impl Fn(&str) -> bool) {

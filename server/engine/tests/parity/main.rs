@@ -8,6 +8,7 @@
 
 mod decoding;
 mod fixtures;
+mod generic;
 mod gguf;
 mod hostile;
 mod images;

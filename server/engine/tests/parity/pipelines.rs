@@ -50,7 +50,7 @@ fn pixels(image: &GrayImage) -> Pixels {
     }
 }
 
-fn cases() -> Vec<Value> {
+pub fn cases() -> Vec<Value> {
     json("pipelines/cases.json")
         .as_array()
         .expect("a list")
@@ -102,9 +102,13 @@ pub fn request(case: &Value) -> GenerateRequest {
 }
 
 fn open(model: &Path, refiner: Option<&Path>) -> Pipeline {
+    open_with(model, refiner, &LoadOptions::default())
+}
+
+fn open_with(model: &Path, refiner: Option<&Path>, options: &LoadOptions) -> Pipeline {
     let options = LoadOptions {
         refiner: refiner.map(Path::to_path_buf),
-        ..LoadOptions::default()
+        ..options.clone()
     };
     Pipeline::load(model, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -117,21 +121,28 @@ fn difference(got: &RgbImage, want: &RgbImage) -> (f64, u8) {
 }
 
 fn check(case: &Value) -> Result<(), String> {
+    let (mean, max) = deviation(case, &LoadOptions::default())?;
+    if mean > MEAN || max > MAX {
+        return Err(format!("{}: mean {mean:.4}, max {max}", case["name"]));
+    }
+    Ok(())
+}
+
+/// How far a case's picture is from the recorded one.
+pub fn deviation(case: &Value, options: &LoadOptions) -> Result<(f64, u8), String> {
     let name = case["name"].as_str().expect("a name");
     let refiner = case["refiner"].as_str().map(folder);
-    let pipeline = open(
+    let pipeline = open_with(
         &folder(case["model"].as_str().expect("a model")),
         refiner.as_deref(),
+        options,
     );
     let generation = pipeline
         .generate(&request(case), &mut |_| Control::Continue)
         .map_err(|error| format!("{name}: {error}"))?;
     let (mean, max) = difference(&generation.image, &picture("images", name));
     println!("{name:28} mean {mean:.4}/255  max {max}/255");
-    if mean > MEAN || max > MAX {
-        return Err(format!("{name}: mean {mean:.4}, max {max}"));
-    }
-    Ok(())
+    Ok((mean, max))
 }
 
 fn check_all(beginnings: &[&str]) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
+use atelier_engine::nn::Ops;
 use atelier_engine::pipeline::TinyDecoder;
 use atelier_engine::rng::TorchGenerator;
 use atelier_engine::{Control, GenerateRequest, LoadOptions, Pipeline};
@@ -17,7 +18,7 @@ const TOLERANCE: f32 = 5e-6;
 #[test]
 fn the_tiny_decoder_is_diffusers() {
     let numbers = Numbers::read("previews/numbers.safetensors");
-    let decoder = TinyDecoder::find(&fixture("previews"), 4)
+    let decoder = TinyDecoder::find(&Ops::kernels(), &fixture("previews"), 4)
         .expect("readable")
         .expect("there");
     let pixels = decoder
@@ -69,7 +70,7 @@ fn both_namings_are_read() {
             .collect();
         candle_core::safetensors::save(&tensors, path.join(file)).expect("written");
     };
-    let find = || TinyDecoder::find(folder.path(), 4).expect("readable");
+    let find = || TinyDecoder::find(&Ops::kernels(), folder.path(), 4).expect("readable");
     assert!(find().is_none());
     save("vae_approx", "taesdxl_decoder.safetensors", &|name| {
         let (number, rest) = name.split_once('.').expect("a number");
@@ -90,7 +91,7 @@ fn both_namings_are_read() {
         floats(&own.decode(&latents).expect("decoded"))
     );
     // What it cannot use is named.
-    assert!(TinyDecoder::find(folder.path(), 16).is_err());
+    assert!(TinyDecoder::find(&Ops::kernels(), folder.path(), 16).is_err());
     let config = folder.path().join("taesd/config.json");
     for (text, word) in [
         (r#"{"num_decoder_blocks": [1]}"#, "num_decoder_blocks"),
@@ -98,7 +99,7 @@ fn both_namings_are_read() {
         (r#"{"num_decoder_blocks": [3, 3, 2, 1]}"#, "decoder.layers"),
     ] {
         fs::write(&config, text).expect("written");
-        let error = TinyDecoder::find(folder.path(), 4)
+        let error = TinyDecoder::find(&Ops::kernels(), folder.path(), 4)
             .err()
             .expect(text)
             .to_string();
