@@ -9,7 +9,7 @@ use crate::account::{
 };
 use crate::admin::{
     AuditFilter, AuditPage, DeviceChoice, DevicesReport, MadeLink, ModelAct, ModelsReport,
-    NewFetch, NewInvitation, PeopleData, PersonData, QueueRow, UserRow,
+    NewFetch, NewInvitation, PeopleData, PersonData, QueueRow, UserRow, VitalsReport,
 };
 use crate::error::AppError;
 use crate::gallery::{
@@ -193,14 +193,20 @@ pub trait Gallery: Send + Sync {
 pub trait Admin: Send + Sync {
     /// Devices: what was found, tried, used, and why.
     async fn devices(&self, viewer: &Viewer) -> Answer<DevicesReport>;
-    /// Runs the probe again and answers its result.
-    async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport>;
+    /// Runs the probe again and answers its result; with a device, of GPUs only that one is tried.
+    async fn test_devices_again(
+        &self,
+        viewer: &Viewer,
+        device: Option<&str>,
+    ) -> Answer<DevicesReport>;
     /// Chooses devices and precision, and answers what follows; what the command line fixes stays.
     async fn set_device_choice(
         &self,
         viewer: &Viewer,
         choice: DeviceChoice,
     ) -> Answer<DevicesReport>;
+    /// Memory, load, temperature and step times of the last `span_s` seconds, at most an hour.
+    async fn vitals(&self, viewer: &Viewer, span_s: u32) -> Answer<VitalsReport>;
     /// Everybody's queued and running jobs, and the last twenty that ended.
     async fn queue(&self, viewer: &Viewer) -> Answer<Vec<QueueRow>>;
     /// Stops anybody's job.

@@ -3,12 +3,13 @@
 use crate::accounts::AccountService;
 use crate::audit::Audit;
 use crate::devices::Devices;
+use crate::devices::vitals::Vitals;
 use crate::jobs::JobService;
 use crate::models::service::ModelService;
 use async_trait::async_trait;
 use atelier_app::account::{Credentials, Role, UserId, Viewer};
 use atelier_app::admin::{
-    DeviceChoice, DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow,
+    DeviceChoice, DevicesReport, ModelAct, ModelsReport, NewFetch, QueueRow, UserRow, VitalsReport,
 };
 use atelier_app::backend::{Admin, Answer, Models};
 use atelier_app::error::AppError;
@@ -22,6 +23,7 @@ pub struct AdminService {
     jobs: Arc<JobService>,
     models: Arc<ModelService>,
     audit: Audit,
+    vitals: Arc<Vitals>,
 }
 
 impl AdminService {
@@ -32,6 +34,7 @@ impl AdminService {
         jobs: Arc<JobService>,
         models: Arc<ModelService>,
         audit: Audit,
+        vitals: Arc<Vitals>,
     ) -> Self {
         Self {
             accounts,
@@ -39,6 +42,7 @@ impl AdminService {
             jobs,
             models,
             audit,
+            vitals,
         }
     }
 
@@ -79,11 +83,20 @@ impl Admin for AdminService {
         self.with_worker(self.devices.report().await?).await
     }
 
-    async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
+    async fn test_devices_again(
+        &self,
+        viewer: &Viewer,
+        device: Option<&str>,
+    ) -> Answer<DevicesReport> {
         only_admins(viewer)?;
-        let report = self.devices.test_again().await?;
+        let report = self.devices.test_again(device).await?;
         self.audit
-            .note(viewer, "devices.test", "", &report.decision)
+            .note(
+                viewer,
+                "devices.test",
+                device.unwrap_or_default(),
+                &report.decision,
+            )
             .await?;
         self.with_worker(report).await
     }
@@ -100,6 +113,13 @@ impl Admin for AdminService {
             .note(viewer, "devices.choose", &device, &report.decision)
             .await?;
         self.with_worker(report).await
+    }
+
+    async fn vitals(&self, viewer: &Viewer, span_s: u32) -> Answer<VitalsReport> {
+        only_admins(viewer)?;
+        let devices = self.devices.devices();
+        let step_times = self.jobs.step_times_by_device().await?;
+        Ok(self.vitals.report(span_s, &devices, &step_times))
     }
 
     async fn queue(&self, viewer: &Viewer) -> Answer<Vec<QueueRow>> {

@@ -8,6 +8,7 @@ use crate::audit::Audit;
 use crate::config::{ServeConfig, make_folder};
 use crate::db::Db;
 use crate::devices::Devices;
+use crate::devices::vitals::{Vitals, VitalsConfig};
 use crate::error::ServerError;
 use crate::gallery::GalleryService;
 use crate::http;
@@ -124,6 +125,8 @@ pub struct Services {
     pub devices: Arc<Devices>,
     /// Weights on disk.
     pub models: Arc<ModelService>,
+    /// Load, memory and temperature over the last hour.
+    pub vitals: Arc<Vitals>,
     /// Tells when the server stops.
     pub shutdown: Shutdown,
 }
@@ -192,12 +195,15 @@ impl Application {
         )
         .await?;
         let audit = Audit::new(db.clone());
+        let of_machine = VitalsConfig::of_this_machine(config.program());
+        let vitals = Vitals::start(of_machine, shutdown.clone());
         let admin = Arc::new(AdminService::new(
             accounts.clone(),
             devices.clone(),
             jobs.clone(),
             models.clone(),
             audit.clone(),
+            vitals.clone(),
         ));
         let people = Arc::new(PeopleService::new(accounts.clone(), audit.clone()));
         let services = Services {
@@ -212,6 +218,7 @@ impl Application {
             audit,
             devices,
             models,
+            vitals,
             shutdown,
         };
         let router = http::router(services.clone())?;

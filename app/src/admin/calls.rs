@@ -5,8 +5,8 @@
 )]
 
 #[cfg(feature = "ssr")]
-use super::NewFetch;
-use super::{DevicesReport, ModelAct, ModelsReport, QueueRow, UserRow};
+use super::{DeviceChoice, NewFetch};
+use super::{DevicesReport, ModelAct, ModelsReport, QueueRow, UserRow, VitalsReport};
 #[cfg(feature = "ssr")]
 use crate::account::Credentials;
 use crate::account::{Role, UserId};
@@ -23,11 +23,46 @@ pub async fn load_devices() -> Result<DevicesReport, AppError> {
     use_backend()?.admin.devices(&viewer).await
 }
 
-/// Runs the probe again.
+/// Runs the probe again; `device` empty = for every device.
 #[server(endpoint = "test_devices_again")]
-pub async fn test_devices_again() -> Result<DevicesReport, AppError> {
+pub async fn test_devices_again(
+    #[server(default)] device: String,
+) -> Result<DevicesReport, AppError> {
     let viewer = use_viewer()?;
-    use_backend()?.admin.test_devices_again(&viewer).await
+    let device = Some(device.as_str()).filter(|device| !device.is_empty());
+    use_backend()?
+        .admin
+        .test_devices_again(&viewer, device)
+        .await
+}
+
+/// Chooses devices, number format, where refiners run, and when idle models leave memory.
+#[server(endpoint = "set_device_choice")]
+pub async fn set_device_choice(
+    device: String,
+    precision: String,
+    #[server(default)] refiner_device: String,
+    idle_release_s: u32,
+) -> Result<DevicesReport, AppError> {
+    let viewer = use_viewer()?;
+    let choice = DeviceChoice {
+        device,
+        precision,
+        // "Where the base model runs" is sent as nothing.
+        refiner_device: Some(refiner_device).filter(|device| !device.is_empty()),
+        idle_release_s,
+    };
+    use_backend()?
+        .admin
+        .set_device_choice(&viewer, choice)
+        .await
+}
+
+/// Memory, load, temperature and step times of the last seconds.
+#[server(endpoint = "load_vitals")]
+pub async fn load_vitals(span_s: u32) -> Result<VitalsReport, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.admin.vitals(&viewer, span_s).await
 }
 
 /// Models, and fetches of models.

@@ -8,12 +8,14 @@ mod model_report;
 mod models;
 mod people;
 mod queue;
+mod vitals;
 
 pub use admin_page::AdminPage;
 pub use calls::*;
 pub use device_report::*;
 pub use model_report::*;
 pub use people::*;
+pub use vitals::*;
 
 use crate::account::{Role, UserId};
 use crate::studio::{JobId, JobState};

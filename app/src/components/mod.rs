@@ -1,5 +1,6 @@
 //! The parts that pages are made of.
 
+mod ago;
 mod badge;
 mod copy_text;
 mod field;
@@ -11,13 +12,14 @@ mod plot;
 mod progress;
 mod words;
 
-pub use badge::{Badge, Tone};
+pub use ago::Ago;
+pub use badge::{Badge, DeviceStatus, Tone};
 pub use copy_text::CopyText;
 pub use field::{Answer, Field, TextField, field_error, form_error};
 pub use moment::Moment;
 pub use nav::Nav;
 pub use notice::{ErrorNotice, Notice, Toasts};
 pub use picture::{Picture, ratio_class};
-pub use plot::{LinePlot, TimingBar};
+pub use plot::{Plot, TimingBar};
 pub use progress::Progress;
 pub use words::{bytes_text, number_text, percent_encode, safe_path, seconds_text};

@@ -9,7 +9,7 @@ pub fn utc_text(unix_ms: i64) -> String {
 }
 
 /// `2026-11-24T16:34:09Z`, for `<time datetime>`.
-fn iso_text(unix_ms: i64) -> String {
+pub(super) fn iso_text(unix_ms: i64) -> String {
     let (date, hour, minute, second) = civil(unix_ms);
     format!("{date}T{hour:02}:{minute:02}:{second:02}Z")
 }
@@ -44,7 +44,7 @@ fn civil(unix_ms: i64) -> (String, i64, i64, i64) {
 }
 
 #[cfg(feature = "hydrate")]
-fn local_text(unix_ms: i64) -> Option<String> {
+pub(super) fn local_text(unix_ms: i64) -> Option<String> {
     use wasm_bindgen::JsValue;
     let options = js_sys::Object::new();
     for (key, value) in [("dateStyle", "medium"), ("timeStyle", "short")] {
@@ -55,7 +55,7 @@ fn local_text(unix_ms: i64) -> Option<String> {
 }
 
 #[cfg(not(feature = "hydrate"))]
-fn local_text(_: i64) -> Option<String> {
+pub(super) fn local_text(_: i64) -> Option<String> {
     None
 }
 

@@ -1,7 +1,7 @@
 //! `/gallery/:id`: one image and everything known about it.
 
 use super::image_acts::{Acts, Lineage};
-use super::{ImageDetail, ImageId, get_image};
+use super::{ImageDetail, ImageId, PhaseTimings, get_image};
 use crate::components::{
     ErrorNotice, Moment, Notice, Picture, TimingBar, Tone, bytes_text, number_text, ratio_class,
     seconds_text,
@@ -9,7 +9,7 @@ use crate::components::{
 use crate::error::AppError;
 use crate::not_found::NotFound;
 use crate::session::SignedInOnly;
-use crate::studio::Settings;
+use crate::studio::{Rung, Settings};
 use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::hooks::use_params_map;
@@ -119,13 +119,14 @@ fn Facts(image: ImageDetail) -> impl IntoView {
             <dt>"Scheduler"</dt><dd>{image.scheduler}</dd>
             <dt>"Model"</dt><dd>{settings.model.clone()}</dd>
             {more_facts(&settings)}
-            <dt>"Device"</dt><dd>{format!("{} · {}", image.device.to_uppercase(), image.dtype)}</dd>
+            <dt>"Device"</dt><dd>{device_words(&image.device, &image.dtype)}</dd>
             {fallback}
             {image.imported_from.map(|program| view! { <dt>"Brought here from"</dt><dd>{program}</dd> })}
             <dt>"Made"</dt><dd><Moment at=image.card.created_at/></dd>
             <dt>"File"</dt><dd class="number">{format!("PNG, {}", bytes_text(image.bytes))}</dd>
         </dl>
-        <h2>{format!("Time: {} in all", seconds_text(image.timings.total_s + image.timings.queued_s))}</h2>
+        <OnTheWay rungs=image.rungs/>
+        <h2>{time_words(&image.timings)}</h2>
         <TimingBar timings=image.timings/>
         <details class="fold">
             <summary>"For the record"</summary>
@@ -136,6 +137,50 @@ fn Facts(image: ImageDetail) -> impl IntoView {
             </dl>
         </details>
     }
+}
+
+/// "CPU · f32", "GPU cuda:0 · bf16".
+fn device_words(device: &str, dtype: &str) -> String {
+    match device {
+        "" => "not written down".to_owned(),
+        "cpu" => format!("CPU · {dtype}"),
+        device if device.starts_with("cuda") => format!("GPU {device} · {dtype}"),
+        device => format!("{device} · {dtype}"),
+    }
+}
+
+fn time_words(timings: &PhaseTimings) -> String {
+    match timings.total_s + timings.queued_s {
+        all if all > 0.0 => format!("Time: {} in all", seconds_text(all)),
+        _ => "Time".to_owned(),
+    }
+}
+
+/// What devices failed at while this image was made, and how it was made all the same.
+#[component]
+fn OnTheWay(rungs: Vec<Rung>) -> impl IntoView {
+    let rungs = rungs
+        .into_iter()
+        .map(|rung| {
+            view! {
+                <li class="rung">
+                    <svg class="rung-mark" viewBox="0 0 16 16" aria-hidden="true">
+                        <path d="M8 3.5v9M4.5 9 8 12.5 11.5 9" fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"></path>
+                    </svg>
+                    <p><code>{rung.device}</code>": "{rung.fault}". "<strong>{rung.done}</strong>"."</p>
+                </li>
+            }
+        })
+        .collect_view();
+    (!rungs.is_empty()).then(|| {
+        view! {
+            <div class="rungs">
+                <h2>"On the way"</h2>
+                <p class="quiet small">"A device met trouble; the image was made all the same."</p>
+                <ol>{rungs}</ol>
+            </div>
+        }
+    })
 }
 
 /// What only some images have.

@@ -4,7 +4,7 @@
     reason = "the macro makes a public struct of each function; its fields are the arguments"
 )]
 
-use super::{Estimate, GenerationForm, JobId, JobView, PromptTokens, StudioData};
+use super::{DeviceBadge, Estimate, GenerationForm, JobId, JobView, PromptTokens, StudioData};
 use crate::error::AppError;
 use leptos::prelude::*;
 #[cfg(feature = "ssr")]
@@ -42,6 +42,13 @@ pub async fn load_studio(#[server(default)] from: String) -> Result<StudioData, 
         recent: backend.gallery.list_images(&viewer, None, 12).await?.images,
         from,
     })
+}
+
+/// The device in one line.
+#[server(endpoint = "load_device_badge")]
+pub async fn load_device_badge() -> Result<DeviceBadge, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.jobs.device_badge(&viewer).await
 }
 
 /// Queues a generation. Its fields are sent under the names of [`GenerationForm`].

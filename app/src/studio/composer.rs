@@ -5,16 +5,19 @@ use super::draft::{Draft, remembered};
 use super::prompt::TokenLine;
 use super::{
     AddOn, DeviceBadge, Estimate, GenerationForm, ModelSummary, SubmitGeneration,
-    estimate_generation,
+    estimate_generation, load_device_badge,
 };
 use crate::components::{
-    Badge, ErrorNotice, Field, Notice, Tone, field_error, form_error, seconds_text,
+    DeviceStatus, ErrorNotice, Field, Notice, Tone, field_error, form_error, seconds_text,
 };
 use crate::hydrated::after;
 use crate::live::use_live;
 use leptos::form::ActionForm;
 use leptos::prelude::*;
 use std::time::Duration;
+
+/// How often the badge is asked for while nothing happens.
+const BADGE_EVERY: Duration = Duration::from_secs(30);
 
 /// The rail on the left (above the image on a phone).
 #[component]
@@ -56,6 +59,7 @@ pub fn Composer(
             draft.submit();
         }
     };
+    let device = live_badge(device);
     let prompt_error = field_error(answer, "prompt");
     let error = form_error(answer, &GenerationForm::FIELDS);
     let wrong_inside = Signal::derive(move || {
@@ -67,7 +71,6 @@ pub fn Composer(
         })
     });
     let prompt = draft.initial.with_value(|initial| initial.prompt.clone());
-    let reason = device.reason.clone();
     view! {
         <aside class="rail" aria-label="Ask for an image">
             <ActionForm action=action node_ref=draft.node>
@@ -95,9 +98,8 @@ pub fn Composer(
                         <kbd class="keys" aria-hidden="true">"Ctrl ↵"</kbd>
                     </button>
                     <div class="expect">
-                        <EstimateLine draft=draft device=device.label.clone()/>
-                        <Badge tone=if device.degraded { Tone::Warn } else { Tone::Good }>{device.label.clone()}</Badge>
-                        {reason.map(|reason| view! { <p class="quiet small">{reason}</p> })}
+                        <EstimateLine draft=draft device=device/>
+                        {move || view! { <DeviceStatus badge=device.get()/> }}
                     </div>
                     <Fold wrong_inside=wrong_inside>
                         <Advanced draft=draft models=models loras=loras vaes=vaes answer=answer/>
@@ -106,6 +108,42 @@ pub fn Composer(
             </ActionForm>
         </aside>
     }
+}
+
+/// The badge as it is now: a GPU may fail, or come back, while the studio is open. It is asked for
+/// whenever an image ends, which is when it matters, and now and then.
+fn live_badge(at_first: DeviceBadge) -> Signal<DeviceBadge> {
+    let badge = RwSignal::new(at_first);
+    let live = use_live();
+    let renew = move || {
+        leptos::task::spawn_local(async move {
+            if let Ok(fresh) = load_device_badge().await
+                && badge.try_with_untracked(|known| *known != fresh) == Some(true)
+            {
+                let _ = badge.try_set(fresh);
+            }
+        });
+    };
+    Effect::new(move |before: Option<()>| {
+        live.ended.track();
+        if before.is_some() {
+            renew();
+        }
+    });
+    Effect::new(move |_| {
+        let beat = move || {
+            if !document().hidden() {
+                renew();
+            }
+        };
+        let handle = set_interval(beat, BADGE_EVERY);
+        on_cleanup(move || {
+            if let Ok(handle) = handle {
+                handle.clear();
+            }
+        });
+    });
+    badge.into()
 }
 
 /// On a phone the desk lies below the form: what was asked for is brought into view.
@@ -152,7 +190,7 @@ fn Fold(wrong_inside: Signal<bool>, children: Children) -> impl IntoView {
 
 /// "Starts now · takes about 4 s on the CPU", asked for again when typing pauses.
 #[component]
-fn EstimateLine(draft: Draft, device: String) -> impl IntoView {
+fn EstimateLine(draft: Draft, device: Signal<DeviceBadge>) -> impl IntoView {
     let live = use_live();
     let estimate = RwSignal::new(None::<Estimate>);
     let asked = StoredValue::new(0u32);
@@ -184,11 +222,20 @@ fn EstimateLine(draft: Draft, device: String) -> impl IntoView {
             });
         });
     });
-    let device = device.split(" · ").next().unwrap_or_default().to_owned();
+    let device = Memo::new(move |_| {
+        device.with(|device| {
+            device
+                .label
+                .split(" · ")
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+    });
     view! {
         <p class="estimate" aria-live="polite">
             {move || match estimate.get() {
-                Some(estimate) => estimate_text(&estimate, &device),
+                Some(estimate) => device.with(|device| estimate_text(&estimate, device)),
                 None => String::new(),
             }}
         </p>

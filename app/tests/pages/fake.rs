@@ -1,5 +1,6 @@
 //! A backend of fixed answers that remembers what it was asked, and the way to ask it for a page.
 
+use crate::machine;
 use async_trait::async_trait;
 use atelier_app::account::*;
 use atelier_app::admin::*;
@@ -496,9 +497,20 @@ impl Gallery for House {
         Ok(self.collections(viewer).await?.into_iter().next())
     }
 
-    async fn image(&self, _: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
-        if id.0 != "img-1" {
+    async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
+        if !["img-1", "img-old"].contains(&id.0.as_str()) {
             return Err(AppError::NotFound);
+        }
+        if id.0 == "img-old" {
+            let new = Gallery::image(self, viewer, &ImageId("img-1".into())).await?;
+            return Ok(ImageDetail {
+                device: String::new(),
+                dtype: String::new(),
+                fallback_reason: None,
+                rungs: Vec::new(),
+                timings: PhaseTimings::default(),
+                ..new
+            });
         }
         Ok(ImageDetail {
             card: self.card(1),
@@ -507,7 +519,7 @@ impl Gallery for House {
             device: "cpu".into(),
             dtype: "f32".into(),
             fallback_reason: Some("No driver.".into()),
-            rungs: Vec::new(),
+            rungs: machine::rungs(&self.prompt),
             timings: PhaseTimings {
                 queued_s: 1.0,
                 loading_s: 0.0,
@@ -539,39 +551,15 @@ impl Gallery for House {
 #[async_trait]
 impl Admin for House {
     async fn devices(&self, _: &Viewer) -> Answer<DevicesReport> {
-        let check = |name: &str, ok: bool| CheckReport {
-            name: name.into(),
-            dtype: "bf16".into(),
-            ok,
-            max_error: ok.then_some(0.0004),
-            tolerance: 0.002,
-            seconds: 0.0131,
-            error: (!ok).then(|| "no kernel image is available for execution".into()),
-        };
-        Ok(DevicesReport {
-            decision: "Running on the CPU, because the GPU failed a check.".into(),
-            degraded: true,
-            since: 1_795_538_049_000,
-            probed_at: 1_795_538_049_000,
-            devices: vec![DeviceReport {
-                id: "cuda:0".into(),
-                name: "NVIDIA GeForce RTX 5090".into(),
-                facts: vec![("compute capability".into(), "12.0".into())],
-                usable: false,
-                in_use: false,
-                reason: "matmul failed.".into(),
-                remedy: Some("Install the build for compute capability 12.0.".into()),
-                checks: vec![check("conv2d 3×3", true), check("matmul", false)],
-                ..DeviceReport::default()
-            }],
-            worker: "idle".into(),
-            step_times: vec![0.19, 0.2, 0.21],
-            ..DevicesReport::default()
-        })
+        Ok(machine::devices(&self.prompt))
     }
 
-    async fn test_devices_again(&self, viewer: &Viewer) -> Answer<DevicesReport> {
-        self.note("test again".into());
+    async fn test_devices_again(
+        &self,
+        viewer: &Viewer,
+        device: Option<&str>,
+    ) -> Answer<DevicesReport> {
+        self.note(format!("test {} again", device.unwrap_or("everything")));
         Admin::devices(self, viewer).await
     }
 
@@ -580,8 +568,15 @@ impl Admin for House {
         viewer: &Viewer,
         choice: DeviceChoice,
     ) -> Answer<DevicesReport> {
-        self.note(format!("choose {}", choice.device));
+        self.note(format!(
+            "choose {} {} {:?} {}",
+            choice.device, choice.precision, choice.refiner_device, choice.idle_release_s
+        ));
         Admin::devices(self, viewer).await
+    }
+
+    async fn vitals(&self, _: &Viewer, span_s: u32) -> Answer<VitalsReport> {
+        Ok(machine::vitals(span_s))
     }
 
     async fn queue(&self, _: &Viewer) -> Answer<Vec<QueueRow>> {

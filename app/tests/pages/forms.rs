@@ -185,6 +185,7 @@ async fn forms_on_every_page_reach_a_server_function() {
         "/app/revoke_token",
         "/app/create_token",
         "/app/test_devices_again",
+        "/app/set_device_choice",
         "/app/cancel_any_job",
         "/app/create_user",
         "/app/set_user_disabled",
@@ -299,6 +300,31 @@ async fn several_images_are_changed_by_a_plain_form() {
 }
 
 #[tokio::test]
+async fn devices_are_chosen_and_tested_by_plain_forms() {
+    let house = house();
+    for form in [
+        "device=cuda%3A0&precision=bf16&refiner_device=cuda%3A1&idle_release_s=300",
+        "device=auto&precision=auto&refiner_device=&idle_release_s=0",
+    ] {
+        let answer = post(&house, admin(), "/app/set_device_choice", "/admin", form).await;
+        assert_eq!(answer.status, 302);
+    }
+    for form in ["", "device=cuda%3A1"] {
+        let answer = post(&house, admin(), "/app/test_devices_again", "/admin", form).await;
+        assert_eq!(answer.status, 302);
+    }
+    assert_eq!(
+        house.taken(),
+        [
+            "choose cuda:0 bf16 Some(\"cuda:1\") 300",
+            "choose auto auto None 0",
+            "test everything again",
+            "test cuda:1 again"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn nothing_is_done_for_nobody() {
     let house = house();
     for (path, form) in [
@@ -315,6 +341,10 @@ async fn nothing_is_done_for_nobody() {
         ("/app/cancel_job", "id=job-1"),
         ("/app/cancel_any_job", "id=job-1"),
         ("/app/test_devices_again", ""),
+        (
+            "/app/set_device_choice",
+            "device=cpu&precision=auto&refiner_device=&idle_release_s=0",
+        ),
         ("/app/set_user_disabled", "id=2&disabled=true"),
         ("/app/create_user", "name=x&password=y&role=admin"),
         ("/app/set_user_role", "id=2&role=admin"),

@@ -6,4 +6,5 @@
 mod fake;
 mod forms;
 mod html;
+mod machine;
 mod rendered;

@@ -321,19 +321,190 @@ async fn an_image_from_the_gallery_fills_the_studio() {
     assert_eq!(value("height").as_deref(), Some("96"));
 }
 
+/// What a page says, without its tags; what is glued together by markup is glued here.
+fn words_of(html: &str) -> String {
+    let body = html.split("<body>").nth(1).unwrap_or(html);
+    let mut text = String::new();
+    let mut inside = false;
+    for part in body.replace("<!>", "").chars() {
+        match part {
+            '<' => inside = true,
+            '>' => inside = false,
+            _ if !inside => text.push(part),
+            _ => {}
+        }
+    }
+    text.replace("&#x27;", "'").replace("&quot;", "\"")
+}
+
 #[tokio::test]
 async fn the_admin_page_tells_the_whole_story_of_a_device() {
     let page = get(&busy(), admin(), "/admin").await;
+    let text = words_of(&page.html);
     for words in [
         "Running on the CPU, because the GPU failed a check.",
-        "no kernel image is available for execution",
-        "1 of 2 checks failed",
-        "Install the build for compute capability 12.0.",
+        // The error by its name, when it came, what was found and what was built for.
+        "CUDA_ERROR_NO_BINARY_FOR_GPU (209)",
+        "in conv2d 3×3 in bf16",
+        "no kernel image is available for execution on the device",
+        "Architecture found12.0",
+        "Built for8.0, 8.6, 9.0",
+        "What to do: Install the build for compute capability 12.0.",
+        // States and since when; what rests says until when.
+        "Not usable",
+        "In use",
+        "Resting",
+        "It is tested again in 3 min.",
+        "since 2 h ago",
+        // Every check with its numbers, by number format.
+        "f32all 2 checks passed",
+        "bf161 of 2 checks failed",
         "13.1 ms",
-        "2026-11-24 16:34 UTC",
+        "0.0004",
+        // Speed.
+        "31.2 TFLOP/s",
+        "0.187 s",
+        // Workers, and the program for GPUs.
+        "restarting (crashed: signal 11)",
+        "stands by",
+        "3.0 GiB",
+        "It carries 8.0, 8.6 and 9.0.",
+        // What happened, newest first.
+        "Worker ended",
+        "Went on otherwise",
+        "5 min ago",
+        "Cooled down",
     ] {
-        assert!(page.html.contains(words), "{words}");
+        assert!(text.contains(words), "{words}\n{text}");
     }
+    let at = |words: &str| text.find(words).unwrap();
+    assert!(at("Worker ended") < at("Cooled down"), "newest first");
+    // When exactly is told on hover, and to machines.
+    assert!(page.html.contains("title=\"2026-11-24 16:29 UTC\""));
+    let tags = tags(&page.html);
+    let open = |class: &str| -> Vec<bool> {
+        let folds = tags.iter().filter(|tag| tag.get("class") == Some(class));
+        folds.map(|fold| fold.get("open").is_some()).collect()
+    };
+    assert_eq!(
+        open("check-group"),
+        [false, true, false],
+        "open where something failed"
+    );
+    let tests: Vec<&str> = with(&tags, "button")
+        .into_iter()
+        .filter_map(|button| button.get("aria-label"))
+        .filter(|label| label.starts_with("Test "))
+        .collect();
+    assert_eq!(tests.len(), 3, "each device can be tested again: {tests:?}");
+}
+
+#[tokio::test]
+async fn numbers_and_plots_are_there_without_wasm() {
+    let page = get(&busy(), admin(), "/admin?span=3600").await;
+    let text = words_of(&page.html);
+    for words in [
+        "Memory9.0 GiB of 32.0 GiB, 28 %",
+        "Load37 % of the cores that may be used",
+        "Temperature61 °C",
+        "Step time0.19 s",
+        "60 min ago",
+        "Measured every 5.0 s",
+        "waited for a core 12 %, memory 0 % of the time",
+        "the driver says GPU is lost",
+        "Read from nvidia-smi",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    let tags = tags(&page.html);
+    let plots: Vec<&str> = with(&tags, "svg")
+        .into_iter()
+        .filter(|svg| svg.get("role") == Some("img"))
+        .filter_map(|svg| svg.get("aria-label"))
+        .collect();
+    assert!(
+        plots.contains(&"Memory over the last 60 min: between 8.0 GiB and 9.0 GiB, latest 9.0 GiB"),
+        "{plots:?}"
+    );
+    let chosen = tags.iter().find(|tag| {
+        tag.get("aria-current") == Some("true") && tag.get("href") == Some("/admin?span=3600")
+    });
+    assert!(chosen.is_some(), "the hour is marked");
+}
+
+#[tokio::test]
+async fn what_the_command_line_fixes_is_shown_and_cannot_be_chosen() {
+    let page = get(&busy(), admin(), "/admin").await;
+    let tags = tags(&page.html);
+    let select = |name: &str| {
+        let found = with(&tags, "select")
+            .into_iter()
+            .find(|tag| tag.get("name") == Some(name));
+        found.unwrap().clone()
+    };
+    assert!(select("precision").get("disabled").is_some());
+    assert!(select("device").get("disabled").is_none());
+    let sent = with(&tags, "input")
+        .into_iter()
+        .find(|tag| tag.get("name") == Some("precision"));
+    assert_eq!(sent.unwrap().get("value"), Some("bf16"));
+    // Every GPU can be chosen, and what was chosen before a GPU went is still there.
+    let values: Vec<&str> = with(&tags, "option")
+        .into_iter()
+        .filter_map(|option| option.get("value"))
+        .collect();
+    for value in [
+        "auto",
+        "cpu",
+        "cuda:0",
+        "cuda:1",
+        "cuda:0,cuda:1",
+        "cuda:7",
+        "600",
+    ] {
+        assert!(values.contains(&value), "{value}: {values:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_studio_says_what_it_runs_on_and_why() {
+    let page = get(&busy(), member(), "/").await;
+    let tags = tags(&page.html);
+    let fold = tags
+        .iter()
+        .find(|tag| tag.get("class") == Some("device-status"));
+    assert_eq!(fold.map(|tag| tag.name.as_str()), Some("details"));
+    let text = words_of(&page.html);
+    assert!(text.contains("CPU · 2 cores · f32Why?"), "{text}");
+    assert!(text.contains("compute capability 12.0; this build carries 8.0–9.0."));
+}
+
+#[tokio::test]
+async fn an_images_page_tells_what_it_was_made_on() {
+    let page = get(&busy(), member(), "/gallery/img-1").await;
+    let text = words_of(&page.html);
+    for words in [
+        "DeviceCPU · f32",
+        "Why not the GPUNo driver.",
+        "On the way",
+        "cuda:0: out of memory while decoding the image. decoded in tiles.",
+        "Time: 4.6 s in all",
+        "Denoising3.0 s",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    // An image of before these were written down.
+    let page = get(&busy(), member(), "/gallery/img-old").await;
+    let text = words_of(&page.html);
+    assert!(
+        !text.contains("On the way") && !text.contains("Why not the GPU"),
+        "{text}"
+    );
+    assert!(
+        text.contains("How long its parts took was not written down."),
+        "{text}"
+    );
+    assert!(text.contains("Devicenot written down"), "{text}");
 }
 
 #[tokio::test]

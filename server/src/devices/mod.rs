@@ -16,6 +16,7 @@ pub mod probe; // `atelier probe`
 mod store; // events, and what administrators chose
 pub mod trial; // a GPU tried, in processes that may die
 mod verdict; // why a GPU is not used, and what to do
+pub mod vitals; // load, memory, temperature over the last hour
 mod watch; // whether anything has come or gone
 mod way; // how a device computes, and what may be asked for
 
@@ -175,12 +176,25 @@ impl Devices {
         self.inner.plan.subscribe()
     }
 
-    /// Runs the probe again and answers its report; the decision changes with what it finds.
+    /// Runs the probe again and answers its report; the decision changes with what it finds. With a
+    /// device, of GPUs only that one is tried, and none where it is the CPU.
     ///
     /// # Errors
-    /// The database's.
-    pub async fn test_again(&self) -> Answer<DevicesReport> {
-        self.look_again(None).await?;
+    /// [`AppError::Invalid`] for a device that is not there, or the database's.
+    pub async fn test_again(&self, device: Option<&str>) -> Answer<DevicesReport> {
+        let only = match device {
+            None => None,
+            Some(id) if !self.devices().iter().any(|device| device.id == id) => {
+                return Err(AppError::invalid(
+                    "device",
+                    "There is no such device now; test all of them again.",
+                ));
+            }
+            Some("cpu") => Some(Vec::new()),
+            // The driver, or a GPU that it does not list: whatever comes of it may be any device.
+            Some(id) => cuda_number(id).map(|number| vec![number]),
+        };
+        self.look_again(only).await?;
         self.report().await
     }
 
@@ -351,6 +365,11 @@ impl Devices {
     /// Why not the GPU, for the facts of each image; `None` where nothing is amiss.
     pub fn fallback_reason(&self) -> Option<String> {
         self.read().decision.reason.clone()
+    }
+
+    /// The devices as they stand, without what the database knows of them.
+    pub fn devices(&self) -> Vec<DeviceReport> {
+        self.report_without_events().devices
     }
 
     /// What the admin page shows; workers and step times are left for the queue to fill in.

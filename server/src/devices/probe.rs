@@ -19,6 +19,7 @@ use super::decision::{self, Decision, Wish};
 use super::driver::{self, Driver, DriverAnswer};
 use super::nvidia::{self, Nvidia};
 use super::trial::{self, CudaWorker, INTRODUCE, Trial};
+use super::vitals::{ASKED_OF_PROBE, nvml};
 use super::way::{Asked, Precision, cuda_number};
 use crate::config::{ProbeArgs, cuda_worker_beside};
 
@@ -116,6 +117,7 @@ impl Scope {
 pub fn run(args: ProbeArgs) -> ExitCode {
     match args.device.as_deref() {
         Some(DRIVER_ONLY) => return print_json(&driver::ask()),
+        Some(ASKED_OF_PROBE) => return nvml::answer_until_closed(),
         Some(INTRODUCE) => return print_json(&ops::introduction()),
         _ => {}
     }

@@ -9,6 +9,7 @@ mod generate;
 mod headers;
 mod health;
 mod images;
+mod metrics;
 mod native;
 mod pages;
 mod people;
@@ -88,6 +89,7 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
+        .route("/metrics", get(metrics::metrics))
         .route("/csp-reports", post(headers::csp_report))
         // A user's own images: session cookie or Bearer token, owner only.
         .route("/images/{id}", get(images::original))

@@ -168,6 +168,34 @@ where
     }
 }
 
+/// An administrator, by a token of theirs too: for what is only read. Tokens administer nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Watcher(pub(super) Viewer);
+
+impl<S> FromRequestParts<S> for Watcher
+where
+    AppState: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let app = AppState::from_ref(state);
+        let viewer = match parts.headers.get(AUTHORIZATION) {
+            Some(header) => match bearer_token(header.to_str().unwrap_or("")) {
+                Some(token) => app.services.accounts.owner_of_token(token).await?,
+                None => None,
+            },
+            None => asker(&app, parts).await?.viewer,
+        };
+        match viewer {
+            Some(viewer) if viewer.is_admin() => Ok(Self(viewer)),
+            Some(_) => Err(AppError::Forbidden.into()),
+            None => Err(AppError::SignInRequired.into()),
+        }
+    }
+}
+
 /// RFC 6750: the scheme in any letter case, then the token.
 fn bearer_token(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;

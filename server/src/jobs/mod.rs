@@ -30,7 +30,7 @@ use crate::startup::Shutdown;
 use crate::uploads::UploadService;
 use async_trait::async_trait;
 use atelier_app::account::{UserId, Viewer};
-use atelier_app::admin::{QueueRow, WorkerReport};
+use atelier_app::admin::{QueueRow, StepTime, WorkerReport};
 use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
 use atelier_app::studio::{
@@ -248,6 +248,32 @@ impl JobService {
             .rev()
             .filter_map(|(_, facts)| facts.typical_step_s())
             .collect())
+    }
+
+    /// Open jobs of everybody: (queued, running).
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn depth(&self) -> Answer<(u32, u32)> {
+        let depth = self.queue.depth().await;
+        Ok(depth.map_err(ServerError::from)?)
+    }
+
+    /// Step times with the device and the time of each, oldest first: what each device's plot shows.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn step_times_by_device(&self) -> Answer<Vec<(String, StepTime)>> {
+        let latest = self
+            .queue
+            .latest_step_facts(PLOTTED)
+            .await
+            .map_err(ServerError::from)?;
+        let time = |(at, facts): &(i64, Facts)| {
+            let seconds = facts.typical_step_s()?;
+            Some((facts.device.clone(), StepTime { at: *at, seconds }))
+        };
+        Ok(latest.iter().rev().filter_map(time).collect())
     }
 
     async fn own(&self, viewer: &Viewer, id: &JobId) -> Answer<JobRow> {

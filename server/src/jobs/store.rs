@@ -130,6 +130,20 @@ impl Queue {
         .await
     }
 
+    /// When the latest `count` images were made, and their facts, newest first.
+    pub async fn latest_step_facts(&self, count: u32) -> Result<Vec<(i64, Facts)>, sqlx::Error> {
+        let rows = sqlx::query("select created_at, facts from image order by id desc limit ?")
+            .bind(count)
+            .fetch_all(self.db.read())
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let facts = from_json(row.try_get("facts")?)?;
+                Ok((row.try_get("created_at")?, facts))
+            })
+            .collect()
+    }
+
     /// Settings and facts of the latest `count` images, newest first: what estimates are made from.
     pub async fn latest_facts(&self, count: u32) -> Result<Vec<(Settings, Facts)>, sqlx::Error> {
         let rows = sqlx::query("select settings, facts from image where imported_from is null order by id desc limit ?")

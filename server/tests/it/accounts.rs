@@ -535,7 +535,10 @@ async fn administrators_only_and_never_against_themselves() {
         AppError::Forbidden
     );
     assert_eq!(
-        rooms.test_devices_again(&bob.viewer).await.unwrap_err(),
+        rooms
+            .test_devices_again(&bob.viewer, None)
+            .await
+            .unwrap_err(),
         AppError::Forbidden
     );
     let closed = rooms

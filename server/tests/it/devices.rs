@@ -32,7 +32,7 @@ async fn probed(db: &Db, program: PathBuf, asked: Option<&str>, limit: Duration)
         devices.plan().borrow().lanes.is_empty(),
         "jobs wait for the decision"
     );
-    devices.test_again().await.unwrap();
+    devices.test_again(None).await.unwrap();
     devices
 }
 
@@ -60,7 +60,7 @@ async fn the_real_probe_decides_and_the_decision_keeps_its_date() {
     assert!(cpu.in_use && cpu.usable && cpu.checks.len() > 10);
     assert!(cpu.checks.iter().all(|check| check.ok));
 
-    let again = devices.test_again().await.unwrap();
+    let again = devices.test_again(None).await.unwrap();
     assert_eq!(
         again.since, first.since,
         "the same decision stands since then"
@@ -117,7 +117,7 @@ async fn testing_again_finds_what_was_put_right_and_counts_from_now() {
     assert!(before.degraded);
     std::fs::remove_file(&program).unwrap();
     std::os::unix::fs::symlink(atelier(), &program).unwrap();
-    let after = devices.test_again().await.unwrap();
+    let after = devices.test_again(None).await.unwrap();
     assert_ne!(after.decision, before.decision);
     assert!(!after.devices[0].checks.is_empty());
     assert_eq!(after.since, after.probed_at);

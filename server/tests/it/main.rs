@@ -26,5 +26,6 @@ mod native_api; // the JSON API
 mod personas;
 mod test_app; // people with tokens
 mod tokens;
+mod vitals; // load, memory, temperature
 mod whole_requests; // batches, uploads, LoRAs, the result cache
 mod worker; // the worker's step, with the real engine

@@ -1,0 +1,59 @@
+//! How long ago something happened, counted on the server's clock: the reader's own may be wrong.
+
+use super::moment::{iso_text, local_text, utc_text};
+use leptos::prelude::*;
+
+/// "just now", "40 s ago", "5 min ago", "3 h ago", "12 days ago".
+pub fn ago_text(ms: i64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        ..5 => "just now".into(),
+        5..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        86_400..172_800 => "yesterday".into(),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// A `<time>` that says how long ago it was, and on hover when.
+#[component]
+pub fn Ago(
+    /// Unix milliseconds.
+    at: i64,
+    /// The server's clock, Unix milliseconds.
+    now: Signal<i64>,
+) -> impl IntoView {
+    let words = Memo::new(move |_| ago_text(now.get() - at));
+    let absolute = RwSignal::new(utc_text(at));
+    // Server and browser must render the same text first; the reader's time zone is known here only.
+    Effect::new(move |_| {
+        if let Some(local) = local_text(at) {
+            absolute.set(local);
+        }
+    });
+    view! {
+        <time class="ago" datetime=iso_text(at) title=move || absolute.get()>{move || words.get()}</time>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ago_text;
+
+    #[test]
+    fn times_are_told_as_people_tell_them() {
+        for (ms, words) in [
+            (-4000, "just now"),
+            (4999, "just now"),
+            (59_999, "59 s ago"),
+            (60_000, "1 min ago"),
+            (3_599_999, "59 min ago"),
+            (7_200_000, "2 h ago"),
+            (100_000_000, "yesterday"),
+            (400_000_000, "4 days ago"),
+        ] {
+            assert_eq!(ago_text(ms), words);
+        }
+    }
+}
