@@ -60,12 +60,15 @@ async fn the_real_probe_decides_and_the_decision_keeps_its_date() {
     assert!(cpu.in_use && cpu.usable && cpu.checks.len() > 10);
     assert!(cpu.checks.iter().all(|check| check.ok));
 
-    let again = devices.test_again(None).await.unwrap();
+    let again = devices.test_again(Some("cpu")).await.unwrap();
     assert_eq!(
         again.since, first.since,
         "the same decision stands since then"
     );
     assert!(again.probed_at >= first.probed_at);
+
+    let unknown = devices.test_again(Some("cuda:99")).await.unwrap_err();
+    assert_eq!(unknown.field(), Some("device"));
 
     let restarted = probed(&db, atelier(), Some("cpu"), LIMIT).await;
     assert_eq!(restarted.report().await.unwrap().since, first.since);
