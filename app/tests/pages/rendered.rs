@@ -405,12 +405,12 @@ async fn numbers_and_plots_are_there_without_wasm() {
     let text = words_of(&page.html);
     for words in [
         "Memory9.0 GiB of 32.0 GiB, 28 %",
-        "Load37 % of the cores that may be used",
+        "Load37 % of its cores",
         "Temperature61 °C",
         "Step time0.19 s",
         "60 min ago",
-        "Measured every 5.0 s",
-        "waited for a core 12 %, memory 0 % of the time",
+        "Measured every 5 s",
+        "of the last ten seconds: for a core 12 %, for memory 0 %.",
         "the driver says GPU is lost",
         "Read from nvidia-smi",
     ] {

@@ -99,17 +99,17 @@ fn CheckRow(check: CheckReport) -> impl IntoView {
             <td>{result}</td>
             <td class="right number">{check.max_error.map_or_else(|| "–".to_owned(), number_text)}</td>
             <td class="right number">{number_text(check.tolerance)}</td>
-            <td class="right number">{milliseconds_text(check.seconds)}</td>
+            <td class="right number">{short_time_text(check.seconds)}</td>
         </tr>
         {error}
     }
 }
 
-/// Checks take milliseconds; "0.0 s" would say nothing.
-fn milliseconds_text(seconds: f64) -> String {
-    if seconds < 1.0 {
-        format!("{:.1} ms", seconds * 1000.0)
-    } else {
-        seconds_text(seconds)
+/// Checks take micro- and milliseconds; "0.0 s" would say nothing.
+fn short_time_text(seconds: f64) -> String {
+    match seconds {
+        ..0.000_95 => format!("{:.0} µs", seconds * 1e6),
+        ..0.95 => format!("{:.1} ms", seconds * 1e3),
+        _ => seconds_text(seconds),
     }
 }

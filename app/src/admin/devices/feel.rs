@@ -2,7 +2,7 @@
 
 use super::super::{DeviceVitals, LONGEST_SPAN_S, USUAL_SPAN_S, VitalPoint, VitalsReport};
 use super::Watch;
-use crate::components::{Plot, bytes_text, seconds_text};
+use crate::components::{Plot, bytes_text, number_text, seconds_text};
 use leptos::prelude::*;
 
 /// What the plots show: minutes or an hour. Links, so that a page without wasm has both.
@@ -34,7 +34,7 @@ pub(super) fn Spans(watch: Watch) -> impl IntoView {
             </nav>
             <p class="quiet small">
                 {move || watch.vitals.with(|vitals| vitals.as_ref().map(|vitals| {
-                    format!("Measured every {}, renewed by itself.", seconds_text(vitals.every_s))
+                    format!("Measured every {} s, renewed by itself.", number_text(vitals.every_s))
                 }))}
             </p>
         </div>
@@ -106,7 +106,7 @@ fn Tiles(device: DeviceVitals, vitals: VitalsReport, is_cpu: bool) -> impl IntoV
         over_time(|point| point.load),
         Some(1.0),
         per_cent,
-        is_cpu.then(|| "of the cores that may be used".to_owned()),
+        is_cpu.then(|| "of its cores".to_owned()),
     );
     let temperature = tile(
         "Temperature",
@@ -157,9 +157,9 @@ fn Tiles(device: DeviceVitals, vitals: VitalsReport, is_cpu: bool) -> impl IntoV
         .then(|| view! { <p class="quiet small">"The first numbers come in a few seconds."</p> });
     let pressure = vitals.pressure.filter(|_| is_cpu).map(|pressure| {
         let parts = [
-            ("a core", pressure.cpu),
-            ("memory", pressure.memory),
-            ("the disk", pressure.io),
+            ("for a core", pressure.cpu),
+            ("for memory", pressure.memory),
+            ("for the disk", pressure.io),
         ];
         let parts: Vec<String> = parts
             .into_iter()
@@ -167,7 +167,7 @@ fn Tiles(device: DeviceVitals, vitals: VitalsReport, is_cpu: bool) -> impl IntoV
             .collect();
         view! {
             <p class="quiet small feel-note">
-                "Of the last ten seconds, something waited for "{parts.join(", ")}" of the time."
+                "Time that something waited, of the last ten seconds: "{parts.join(", ")}"."
             </p>
         }
     });

@@ -61,7 +61,7 @@ pub fn answer_until_closed() -> ExitCode {
     let library = match unsafe { Library::new(LIBRARY) } {
         Ok(library) => library,
         Err(error) => {
-            say(&Line::Absent(format!("{LIBRARY}: {}", words_of(&error))));
+            say(&Line::Absent(words_of(&error)));
             return ExitCode::SUCCESS;
         }
     };
