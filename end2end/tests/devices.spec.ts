@@ -13,12 +13,28 @@ async function withUndrivenGpu(server: Server): Promise<void> {
   await server.stop();
   const folder = join(server.dataDir, 'machine');
   mkdirSync(folder, { recursive: true });
-  // Two tables: what the probe asks for, and what is measured every half minute.
+  // Whatever is asked for is answered column by column, as nvidia-smi does.
   const script = `#!/bin/sh
-case $1 in
-  *memory.used*) echo "0, GPU-5090, ${GPU}, 2048, 32607, 12, 44, 88.10" ;;
-  *) echo "0, ${GPU}, GPU-5090, 00000000:01:00.0, 12.0, 32607, 580.65.06" ;;
-esac
+row=
+for column in $(echo "$1" | sed 's/^--query-gpu=//; s/,/ /g'); do
+  case $column in
+    index) cell=0 ;;
+    name) cell="${GPU}" ;;
+    uuid) cell=GPU-5090 ;;
+    pci.bus_id) cell=00000000:01:00.0 ;;
+    compute_cap) cell=12.0 ;;
+    memory.total) cell=32607 ;;
+    memory.used) cell=2048 ;;
+    memory.free) cell=30559 ;;
+    driver_version) cell=580.65.06 ;;
+    utilization.gpu) cell=12 ;;
+    temperature.gpu) cell=44 ;;
+    power.draw) cell=88.10 ;;
+    *) cell="[N/A]" ;;
+  esac
+  row="$row, $cell"
+done
+echo "\${row#, }"
 `;
   writeFileSync(join(folder, 'nvidia-smi'), script);
   chmodSync(join(folder, 'nvidia-smi'), 0o755);

@@ -158,7 +158,7 @@ fn Report(
                 <Notice tone=if degraded { Tone::Warn } else { Tone::Good }>
                     <p class="decision">{sentence}</p>
                     <p class="quiet small decision-facts">
-                        <span>"Stands since "<Ago at=since now=watch.now/></span>
+                        <span>"It has been so "<Ago at=since now=watch.now lasts=true/></span>
                         {(probed_at > 0).then(|| view! { <span>"Tested "<Ago at=probed_at now=watch.now/></span> })}
                         {checking.then(|| view! { <Badge tone=Tone::Live>"Testing now"</Badge> })}
                     </p>
@@ -287,7 +287,7 @@ fn Workers(workers: Vec<WorkerReport>, words: String, watch: Watch) -> impl Into
                     <code>{worker.device}</code>
                     <Badge tone=tone_of(&worker.words)>{worker.words}</Badge>
                     {worker.standby.then(|| view! { <span class="quiet small">"stands by"</span> })}
-                    {(worker.since > 0).then(|| view! { <span class="quiet small"><Ago at=worker.since now=watch.now/></span> })}
+                    {(worker.since > 0).then(|| view! { <span class="quiet small"><Ago at=worker.since now=watch.now lasts=true/></span> })}
                     <span class="worker-memory number">{memory}</span>
                 </li>
             }

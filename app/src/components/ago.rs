@@ -16,6 +16,15 @@ pub fn ago_text(ms: i64) -> String {
     }
 }
 
+/// "for 40 s", "for 5 min": how long something has lasted.
+fn lasting_text(ms: i64) -> String {
+    match ago_text(ms).strip_suffix(" ago") {
+        Some(time) => format!("for {time}"),
+        None if ms < 5000 => "for a moment".into(),
+        None => "for a day".into(),
+    }
+}
+
 /// A `<time>` that says how long ago it was, and on hover when.
 #[component]
 pub fn Ago(
@@ -23,8 +32,12 @@ pub fn Ago(
     at: i64,
     /// The server's clock, Unix milliseconds.
     now: Signal<i64>,
+    /// Whether it goes on since then: "for 5 min" instead of "5 min ago".
+    #[prop(optional)]
+    lasts: bool,
 ) -> impl IntoView {
-    let words = Memo::new(move |_| ago_text(now.get() - at));
+    let told = if lasts { lasting_text } else { ago_text };
+    let words = Memo::new(move |_| told(now.get() - at));
     let absolute = RwSignal::new(utc_text(at));
     // Server and browser must render the same text first; the reader's time zone is known here only.
     Effect::new(move |_| {
@@ -39,7 +52,7 @@ pub fn Ago(
 
 #[cfg(test)]
 mod tests {
-    use super::ago_text;
+    use super::{ago_text, lasting_text};
 
     #[test]
     fn times_are_told_as_people_tell_them() {
@@ -55,5 +68,8 @@ mod tests {
         ] {
             assert_eq!(ago_text(ms), words);
         }
+        assert_eq!(lasting_text(1000), "for a moment");
+        assert_eq!(lasting_text(7_200_000), "for 2 h");
+        assert_eq!(lasting_text(100_000_000), "for a day");
     }
 }

@@ -233,11 +233,23 @@ impl Vitals {
                 id,
             }
         });
+        let mut all: Vec<DeviceVitals> = std::iter::once(cpu).chain(gpus).collect();
+        // What nothing can be read of has its step times all the same.
+        for device in devices {
+            if !all.iter().any(|known| known.id == device.id) {
+                all.push(DeviceVitals {
+                    id: device.id.clone(),
+                    name: device.name.clone(),
+                    step_times: times_of(&device.id),
+                    ..DeviceVitals::default()
+                });
+            }
+        }
         VitalsReport {
             at,
             span_s,
             every_s: self.every.as_secs_f64(),
-            devices: std::iter::once(cpu).chain(gpus).collect(),
+            devices: all,
             workers: book.workers.clone(),
             pressure: book.pressure,
             gpu_source: book.gpu_source.clone(),
@@ -402,6 +414,14 @@ mod tests {
         );
         let times = |id: &str| report.of(id).unwrap().step_times.len();
         assert_eq!((times("cpu"), times("cuda:0"), times("cuda:1")), (2, 1, 0));
+        // One that nothing is read of has a place for its step times.
+        let unread = vitals.report(
+            300,
+            &[device("cuda:5", "GPU-x")],
+            &[("cuda:5".into(), time)],
+        );
+        let unread = unread.of("cuda:5").unwrap();
+        assert_eq!((unread.points.len(), unread.step_times.len()), (0, 1));
         // A GPU that is gone is gone.
         vitals.keep_gpus(now, found(vec![gpu(0, "GPU-b", 3)], true));
         assert_eq!(vitals.report(300, &[], &[]).devices.len(), 2);

@@ -44,8 +44,10 @@ pub(super) fn DeviceCard(device: DeviceReport, watch: Watch) -> impl IntoView {
         };
         view! { <p class="quiet">{left}</p> }
     });
+    // What the worker carries is known once one was asked; the facts have the capability in any case.
     let architecture = device
         .architecture
+        .filter(|_| !device.built_for.is_empty())
         .map(|found| view! { <Architecture found=found built_for=device.built_for/> });
     view! {
         <article class="card device" aria-labelledby=title.clone()>
@@ -61,7 +63,7 @@ pub(super) fn DeviceCard(device: DeviceReport, watch: Watch) -> impl IntoView {
                 <div class="device-state">
                     <Badge tone=tone(device.state)>{device.state.words()}</Badge>
                     {(device.since > 0).then(|| view! {
-                        <span class="quiet small">"since "<Ago at=device.since now=watch.now/></span>
+                        <span class="quiet small"><Ago at=device.since now=watch.now lasts=true/></span>
                     })}
                 </div>
                 <TestAgain id=device.id.clone() name=device.name watch=watch/>
@@ -134,15 +136,10 @@ fn Failure(error: DeviceError) -> impl IntoView {
 /// What the GPU is, beside what the worker was built for.
 #[component]
 fn Architecture(found: String, built_for: Vec<String>) -> impl IntoView {
-    let built = if built_for.is_empty() {
-        "nothing: there is no CUDA worker".to_owned()
-    } else {
-        built_for.join(", ")
-    };
     view! {
         <dl class="architecture">
             <div><dt>"Architecture found"</dt><dd class="number">{found}</dd></div>
-            <div><dt>"Built for"</dt><dd class="number">{built}</dd></div>
+            <div><dt>"Built for"</dt><dd class="number">{built_for.join(", ")}</dd></div>
         </dl>
     }
 }

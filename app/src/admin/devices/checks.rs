@@ -26,7 +26,7 @@ pub(super) fn Checks(id: String, checks: Vec<CheckReport>, watch: Watch) -> impl
 }
 
 #[component]
-fn Group(id: String, dtype: String, mut checks: Vec<CheckReport>, watch: Watch) -> impl IntoView {
+fn Group(id: String, dtype: String, checks: Vec<CheckReport>, watch: Watch) -> impl IntoView {
     let failed = checks.iter().filter(|check| !check.ok).count();
     let count = checks.len();
     let summary = match failed {
@@ -43,15 +43,24 @@ fn Group(id: String, dtype: String, mut checks: Vec<CheckReport>, watch: Watch) 
             view! { <rect class=class x=(place * 10).to_string() y="0" width="8" height="10" rx="2"></rect> }
         })
         .collect_view();
-    // What failed is what one came to read.
-    checks.sort_by_key(|check| check.ok);
-    let rows = checks
-        .into_iter()
-        .map(|check| view! { <CheckRow check=check/> })
-        .collect_view();
+    // What failed is what one came to read; what passed beside it is folded once more.
+    let (passed, wrong): (Vec<_>, Vec<_>) = checks.into_iter().partition(|check| check.ok);
+    let words = format!("{} passed", passed.len());
+    let label = format!("Checks of {id} in {dtype}");
+    let tables = match (wrong.is_empty(), passed.is_empty()) {
+        (true, _) => view! { <Table checks=passed label=label/> }.into_any(),
+        (false, true) => view! { <Table checks=wrong label=label/> }.into_any(),
+        (false, false) => view! {
+            <Table checks=wrong label=format!("{label} that failed")/>
+            <details class="fold check-passed">
+                <summary>{words}</summary>
+                <Table checks=passed label=format!("{label} that passed")/>
+            </details>
+        }
+        .into_any(),
+    };
     let fold = format!("{id} {dtype}");
     let open = watch.is_open(&fold, failed > 0);
-    let label = format!("Checks of {id} in {dtype}");
     let node = NodeRef::<leptos::html::Details>::new();
     let toggled = move |_| {
         if let Some(details) = node.get_untracked() {
@@ -65,21 +74,32 @@ fn Group(id: String, dtype: String, mut checks: Vec<CheckReport>, watch: Watch) 
                 <span class=class>{summary}</span>
                 <svg class="check-strip" viewBox=format!("0 0 {} 10", count * 10 - 2) aria-hidden="true">{strip}</svg>
             </summary>
-            <div class="table-frame" tabindex="0" role="region" aria-label=label>
-                <table class="table">
-                    <thead>
-                        <tr>
-                            <th scope="col">"Check"</th>
-                            <th scope="col">"Result"</th>
-                            <th scope="col" class="right">"Max error"</th>
-                            <th scope="col" class="right">"Allowed"</th>
-                            <th scope="col" class="right">"Time"</th>
-                        </tr>
-                    </thead>
-                    <tbody>{rows}</tbody>
-                </table>
-            </div>
+            {tables}
         </details>
+    }
+}
+
+#[component]
+fn Table(checks: Vec<CheckReport>, label: String) -> impl IntoView {
+    let rows = checks
+        .into_iter()
+        .map(|check| view! { <CheckRow check=check/> })
+        .collect_view();
+    view! {
+        <div class="table-frame" tabindex="0" role="region" aria-label=label>
+            <table class="table">
+                <thead>
+                    <tr>
+                        <th scope="col">"Check"</th>
+                        <th scope="col">"Result"</th>
+                        <th scope="col" class="right">"Max error"</th>
+                        <th scope="col" class="right">"Allowed"</th>
+                        <th scope="col" class="right">"Time"</th>
+                    </tr>
+                </thead>
+                <tbody>{rows}</tbody>
+            </table>
+        </div>
     }
 }
 

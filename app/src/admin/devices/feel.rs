@@ -62,8 +62,7 @@ fn Tiles(device: DeviceVitals, vitals: VitalsReport, is_cpu: bool) -> impl IntoV
         60.. => format!("{} min", vitals.span_s / 60),
         seconds => format!("{seconds} s"),
     };
-    // Two measurements may be missed before a line is broken; in an hour each point stands for more.
-    let widest_gap = (3.5 * vitals.every_s).max(span / 30.0) / span;
+    let widest_gap = widest_gap(&device.points, span);
     let over_time = |of: fn(&VitalPoint) -> Option<f64>| -> Vec<(f64, f64)> {
         let points = device.points.iter();
         points
@@ -153,8 +152,14 @@ fn Tiles(device: DeviceVitals, vitals: VitalsReport, is_cpu: bool) -> impl IntoV
     let problem = device.problem.clone().map(|problem| {
         view! { <p class="remedy">"Nothing can be measured: the driver says "{problem}"."</p> }
     });
-    let waiting = (nothing && problem.is_none())
-        .then(|| view! { <p class="quiet small">"The first numbers come in a few seconds."</p> });
+    let waiting = (nothing && problem.is_none()).then(|| {
+        let words = if is_cpu {
+            "The first numbers come in a few seconds."
+        } else {
+            "Its memory, load and temperature are not read."
+        };
+        view! { <p class="quiet small feel-note">{words}</p> }
+    });
     let pressure = vitals.pressure.filter(|_| is_cpu).map(|pressure| {
         let parts = [
             ("for a core", pressure.cpu),
@@ -172,7 +177,7 @@ fn Tiles(device: DeviceVitals, vitals: VitalsReport, is_cpu: bool) -> impl IntoV
         }
     });
     let source = (!is_cpu && !vitals.gpu_source.is_empty()).then(|| {
-        view! { <p class="quiet small feel-note break">"Read from "{vitals.gpu_source.clone()}</p> }
+        view! { <p class="quiet small feel-note break">"GPUs are read through "{vitals.gpu_source.clone()}</p> }
     });
     view! {
         {problem}
@@ -206,6 +211,15 @@ fn Tile(
     }
 }
 
+/// Two measurements may be missed before a line is broken: as a part of the plot's width, from how
+/// often this device was measured. Some are measured rarely, and in an hour each point stands for more.
+fn widest_gap(points: &[VitalPoint], span_s: f64) -> f64 {
+    let mut gaps: Vec<i64> = points.windows(2).map(|two| two[1].at - two[0].at).collect();
+    gaps.sort_unstable();
+    let usual = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
+    3.5 * usual as f64 / 1000.0 / span_s
+}
+
 fn bytes(value: f64) -> String {
     bytes_text(value.max(0.0) as u64)
 }
@@ -220,5 +234,32 @@ fn step_text(seconds: f64) -> String {
         ..0.1 => format!("{:.1} ms", 1000.0 * seconds),
         0.1..10.0 => format!("{seconds:.2} s"),
         _ => seconds_text(seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_crosses_what_is_usual_and_no_hole() {
+        let at = |seconds: &[i64]| -> Vec<VitalPoint> {
+            let point = |second: &i64| VitalPoint {
+                at: second * 1000,
+                ..VitalPoint::default()
+            };
+            seconds.iter().map(point).collect()
+        };
+        // Every 30 s of 300: the next one is crossed to, one after two minutes is not.
+        let gap = widest_gap(&at(&[0, 30, 60, 180, 210]), 300.0);
+        assert!(gap > 30.0 / 300.0 && gap < 120.0 / 300.0, "{gap}");
+        assert_eq!(widest_gap(&at(&[7]), 300.0), 0.0);
+    }
+
+    #[test]
+    fn step_times_have_three_digits() {
+        assert_eq!(step_text(0.0271), "27.1 ms");
+        assert_eq!(step_text(1.234), "1.23 s");
+        assert_eq!(step_text(75.0), "1 min 15 s");
     }
 }

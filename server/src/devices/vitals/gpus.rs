@@ -97,7 +97,7 @@ impl Gpus {
             _ => Found {
                 gpus: Vec::new(),
                 fresh: true,
-                source: format!("nothing to read GPUs with ({why})"),
+                source: format!("nothing ({why})"),
             },
         }
     }
