@@ -90,7 +90,7 @@ fn Table(rows: Vec<QueueRow>, cancel: ServerAction<CancelAnyJob>) -> impl IntoVi
         })
         .collect_view();
     view! {
-        <div class="table-frame" tabindex="0" role="region" aria-labelledby="queue-title">
+        <div class="table-frame" tabindex="0" role="region" aria-label="Everybody’s jobs">
             <table class="table">
                 <thead>
                     <tr>

@@ -40,7 +40,8 @@ pub fn Nav(
         view! {
             <details class="menu" id="user-menu" node_ref=panel>
                 <summary class="menu-button" aria-label=format!("Account menu of {}", viewer.name)>
-                    <span class="avatar" aria-hidden="true">{initial}</span>
+                    // Drawn, not written: what is written should be part of the button's name.
+                    <span class="avatar" data-initial=initial aria-hidden="true"></span>
                     <span class="menu-name">{viewer.name.clone()}</span>
                 </summary>
                 <div class="menu-panel">

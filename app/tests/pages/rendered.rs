@@ -394,7 +394,7 @@ async fn the_admin_page_tells_the_whole_story_of_a_device() {
     let tests: Vec<&str> = with(&tags, "button")
         .into_iter()
         .filter_map(|button| button.get("aria-label"))
-        .filter(|label| label.starts_with("Test "))
+        .filter(|label| label.starts_with("Test again: "))
         .collect();
     assert_eq!(tests.len(), 3, "each device can be tested again: {tests:?}");
 }

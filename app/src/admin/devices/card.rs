@@ -107,7 +107,7 @@ fn TestAgain(id: String, name: String, watch: Watch) -> impl IntoView {
         <div class="device-again">
             <ActionForm action=watch.test_again>
                 <input type="hidden" name="device" value=id/>
-                <button class="button button-small" type="submit" aria-label=format!("Test {name} again") disabled=move || pending.get()>
+                <button class="button button-small" type="submit" aria-label=format!("Test again: {name}") disabled=move || pending.get()>
                     {move || if pending.get() { "Testing …" } else { "Test again" }}
                 </button>
             </ActionForm>
