@@ -44,7 +44,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
       await expect(made).toBeVisible({ timeout: 60_000 });
       await look('the studio, with an image');
       const image = await made.getAttribute('href');
-      for (const path of ['/gallery', image!, '/account', '/admin']) {
+      for (const path of ['/gallery', image!, '/collections', '/trash', '/account', '/admin', '/admin/people', '/admin/audit']) {
         await open(page, path);
         // What is folded is part of the page too.
         await page.evaluate(() => document.querySelectorAll('main details').forEach((fold) => fold.setAttribute('open', '')));
