@@ -26,6 +26,8 @@ pub struct Measurement {
 
 /// Least time that something is measured for, in seconds.
 const LEAST: f64 = 0.1;
+/// Most runs for that: each waits with its result until the device has come to it.
+const MOST: f64 = 2000.0;
 
 /// Measures a device in a number format.
 ///
@@ -46,18 +48,23 @@ pub fn measure_device(
     })
 }
 
-/// Seconds that `run` takes, after one run that is not counted: the first one compiles kernels.
+/// Seconds that `run` takes, after one run that is not counted: the first one compiles kernels. As
+/// many follow each other as take a while, since waiting for a GPU can take longer than its work.
 fn seconds(ops: &Ops, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    run()?;
-    ops.synchronise()?;
-    let started = Instant::now();
-    let mut times = 0;
-    while times < 1 || started.elapsed().as_secs_f64() < LEAST {
-        run()?;
+    let mut timed = |times: u32| {
+        let started = Instant::now();
+        for _ in 0..times {
+            run()?;
+        }
         ops.synchronise()?;
-        times += 1;
+        Ok::<_, candle_core::Error>(started.elapsed().as_secs_f64() / f64::from(times))
+    };
+    timed(1)?;
+    let once = timed(1)?;
+    if once >= LEAST {
+        return Ok(once);
     }
-    Ok(started.elapsed().as_secs_f64() / f64::from(times))
+    timed((LEAST / once.max(1e-9)).min(MOST) as u32 + 1)
 }
 
 /// The feed-forward layers' product: (2048, 1280) with (1280, 1280).
