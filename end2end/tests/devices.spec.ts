@@ -147,12 +147,12 @@ test('a GPU without its driver is explained to everybody', async ({ page, server
 test('an administrator chooses, and it is kept', async ({ page, server }) => {
   await setUp(page, server);
   await open(page, '/admin');
-  await page.getByLabel('Devices', { exact: true }).selectOption('cpu');
+  await page.locator('#choice-device').selectOption('cpu');
   await page.getByLabel('Idle models leave memory').selectOption({ label: 'Never' });
   await page.getByRole('button', { name: 'Keep and test' }).click();
   await expect(page.getByText('Kept. The decision above follows from it.')).toBeVisible({ timeout: 90_000 });
   await open(page, '/admin');
-  await expect(page.getByLabel('Devices', { exact: true })).toHaveValue('cpu');
+  await expect(page.locator('#choice-device')).toHaveValue('cpu');
   await expect(page.getByLabel('Idle models leave memory')).toHaveValue('0');
   await expect(page.locator('.event').filter({ hasText: 'Choice' }).first()).toBeVisible();
 });

@@ -118,8 +118,8 @@ pub struct ProbeArgs {
     /// The program that computes on NVIDIA GPUs [default: atelier-cuda beside this program].
     #[arg(long, env = "ATELIER_CUDA_WORKER", value_name = "PATH")]
     pub cuda_worker: Option<PathBuf>,
-    /// Try only these GPUs of those that the driver lists, e.g. cuda:0,cuda:1.
-    #[arg(long, value_name = "GPUS", value_delimiter = ',', value_parser = gpu)]
+    /// Try only these GPUs of those that the driver lists, e.g. cuda:0,cuda:1; or none.
+    #[arg(long, value_name = "GPUS", value_delimiter = ',', value_parser = gpu_or_none)]
     pub only: Option<Vec<String>>,
     /// Try every operation on the device in this process, in one number format; nothing else.
     #[arg(long, requires = "device", requires = "dtype")]
@@ -159,6 +159,14 @@ fn precision(text: &str) -> Result<String, String> {
 fn dtype(text: &str) -> Result<String, String> {
     text.parse::<crate::devices::Precision>()
         .map(|_| text.to_owned())
+}
+
+/// A GPU's name, or the word for not one of them.
+fn gpu_or_none(text: &str) -> Result<String, String> {
+    match text {
+        "none" => Ok(text.into()),
+        text => gpu(text),
+    }
 }
 
 fn gpu(text: &str) -> Result<String, String> {

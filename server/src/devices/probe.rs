@@ -285,7 +285,10 @@ pub fn run_apart(program: &Path, scope: &Scope, limit: Duration) -> Result<Findi
         command.args(["--device", "cpu"]);
     }
     if let Some(only) = &scope.only {
-        let names: Vec<String> = only.iter().map(|index| format!("cuda:{index}")).collect();
+        let mut names: Vec<String> = only.iter().map(|index| format!("cuda:{index}")).collect();
+        if names.is_empty() {
+            names.push("none".into());
+        }
         command.arg("--only").arg(names.join(","));
     }
     match child::run(&mut command, limit) {

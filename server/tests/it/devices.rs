@@ -66,6 +66,8 @@ async fn the_real_probe_decides_and_the_decision_keeps_its_date() {
         "the same decision stands since then"
     );
     assert!(again.probed_at >= first.probed_at);
+    let (checks, before) = (&again.devices[0].checks, &first.devices[0].checks);
+    assert_eq!(checks.len(), before.len(), "it was really tested");
 
     let unknown = devices.test_again(Some("cuda:99")).await.unwrap_err();
     assert_eq!(unknown.field(), Some("device"));
