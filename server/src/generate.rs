@@ -16,14 +16,15 @@ use std::time::Instant;
 use atelier_app::gallery::PhaseTimings;
 use atelier_app::studio::Settings;
 use atelier_engine::{
-    Control, EngineError, Generation, LoadEvent, LoadOptions, LoraChoice, Phase, Pipeline,
-    Progress, few_step_defaults, inspect,
+    ComputeDtype, Control, DeviceId, EngineError, Generation, LoadEvent, LoadOptions, LoraChoice,
+    Phase, Pipeline, Progress, cuda_build, few_step_defaults, inspect,
 };
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::GenerateArgs;
-use crate::devices::Asked;
+use crate::devices::probe::ops::engine_dtype;
+use crate::devices::{Asked, Precision};
 use crate::gallery::{Facts, ImageHash, metadata};
 use crate::models::{Model, demo, engine_request, random_seed};
 use report::Made;
@@ -77,7 +78,7 @@ pub fn run(args: GenerateArgs) -> ExitCode {
 
 fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
     let began = Instant::now();
-    check_device(&args.device)?;
+    let (device, dtype) = device(&args.device, args.precision)?;
     let seeds = inputs::seeds(args.seed.unwrap_or_else(random_seed), args.batch);
     let outs = outputs(args, &seeds)?;
 
@@ -109,6 +110,8 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
         refiner: args.refiner.clone(),
         vae: args.vae.clone(),
         unet: args.unet.clone(),
+        device,
+        dtype,
         ..LoadOptions::default()
     };
     let pipeline = Pipeline::load(&model.folder, &options, &mut |event| bar.loading(event))
@@ -161,13 +164,28 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
 }
 
 /// The CPU is what this build computes on; a GPU that is asked for by number is refused, not ignored.
-fn check_device(device: &str) -> Result<(), Failure> {
-    match device.parse::<Asked>() {
-        Ok(Asked::Auto | Asked::Cpu) => Ok(()),
-        Ok(Asked::Cuda(_)) => Err(Failure::Usage(format!(
-            "--device {device}: this build computes on the CPU only; leave --device out, or see `atelier probe`"
-        ))),
-        Err(message) => Err(Failure::Usage(format!("--device {message}"))),
+/// The device and the number format. GPUs are for the CUDA worker, which is this program in another
+/// build.
+fn device(asked: &str, precision: Option<Precision>) -> Result<(DeviceId, ComputeDtype), Failure> {
+    let usage = |words: String| Err(Failure::Usage(words));
+    match asked.parse::<Asked>() {
+        Ok(Asked::Auto | Asked::Cpu) => match precision {
+            None | Some(Precision::F32) => Ok((DeviceId::Cpu, ComputeDtype::F32)),
+            Some(other) => usage(format!(
+                "--precision {other}: the CPU computes in f32; leave --precision out"
+            )),
+        },
+        Ok(Asked::Cuda(numbers)) => match (cuda_build(), numbers.as_slice()) {
+            (None, _) => usage(format!(
+                "--device {asked}: this build computes on the CPU only; leave --device out, or run `atelier-cuda generate` (see `atelier probe`)"
+            )),
+            (Some(_), &[number]) => Ok((
+                DeviceId::Cuda(number),
+                engine_dtype(precision.unwrap_or(Precision::Bf16)),
+            )),
+            (Some(_), _) => usage(format!("--device {asked}: one image is made on one device")),
+        },
+        Err(message) => usage(format!("--device {message}")),
     }
 }
 

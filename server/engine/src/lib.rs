@@ -64,7 +64,7 @@ pub use model::{ModelDescription, ModelKind, inspect};
 pub use pipeline::{
     Control, Generation, LoadEvent, LoadOptions, Phase, Pipeline, Progress, Timings,
 };
-pub use probe::{Measurement, OpCheck, check_device_ops, measure_device};
+pub use probe::{Measurement, OpCheck, check_device_ops, check_device_ops_telling, measure_device};
 pub use request::{GenerateRequest, InputImage, LoraChoice, Mask, PromptSyntax, Refine, VaeTiling};
 pub use schedulers::{Defaults, few_step_defaults};
 pub use synthetic::{SyntheticModel, write_model};

@@ -1,5 +1,6 @@
 //! The options of `atelier generate`.
 
+use crate::devices::Precision;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -114,6 +115,9 @@ pub struct GenerateArgs {
         value_name = "DEVICE"
     )]
     pub device: String,
+    /// Number format to compute in: f32, f16 or bf16 [default: f32 on the CPU, bf16 on a GPU].
+    #[arg(long, value_name = "FORMAT", value_parser = |text: &str| text.parse::<Precision>())]
+    pub precision: Option<Precision>,
 }
 
 /// `--vae-tiling`.

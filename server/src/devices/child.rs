@@ -1,6 +1,6 @@
 //! Running a program that may crash or hang, and always getting an answer.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -34,9 +34,18 @@ const KEPT: usize = 4 << 20;
 
 /// Runs `command` with empty input for at most `limit`. Blocks.
 pub fn run(command: &mut Command, limit: Duration) -> Ended {
+    run_with(command, Stdio::null(), "", limit)
+}
+
+/// As [`run`], with some input. It must fit a pipe: a child that reads none of it is no obstacle.
+pub fn run_with_input(command: &mut Command, input: &str, limit: Duration) -> Ended {
+    run_with(command, Stdio::piped(), input, limit)
+}
+
+fn run_with(command: &mut Command, stdin: Stdio, input: &str, limit: Duration) -> Ended {
     let deadline = Instant::now() + limit;
     let mut child = match command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -44,6 +53,10 @@ pub fn run(command: &mut Command, limit: Duration) -> Ended {
         Ok(child) => child,
         Err(error) => return Ended::NotStarted(error),
     };
+    if let Some(mut stdin) = child.stdin.take() {
+        // A child that ended already answers by how it ended.
+        let _ = stdin.write_all(input.as_bytes());
+    }
     let stdout = child.stdout.take().map(collect);
     let stderr = child.stderr.take().map(collect);
     let status = loop {
@@ -161,6 +174,16 @@ mod tests {
         assert_eq!(stdout, b"out\n");
         assert_eq!(last_words.unwrap(), "b");
         assert_eq!(in_words(status), "ended with exit code 3");
+    }
+
+    #[test]
+    fn input_arrives_and_ends() {
+        let Ended::Exited { stdout, .. } =
+            run_with_input(&mut Command::new("cat"), "a line\n", LONG)
+        else {
+            panic!("it exits")
+        };
+        assert_eq!(stdout, b"a line\n");
     }
 
     #[test]

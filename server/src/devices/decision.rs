@@ -13,7 +13,7 @@ use super::cpu::Cpu;
 use super::driver::Driver;
 use super::nvidia::Nvidia;
 use super::policy;
-use super::probe::{Findings, ProbeFailure};
+use super::probe::{CudaSide, Findings, ProbeFailure};
 use super::trial::CudaWorker;
 use super::verdict;
 use super::way::{Asked, AskedPrecision, Precision, Way};
@@ -192,7 +192,7 @@ pub fn decide(
     } else {
         on_gpus(found, &standings, &used, wish)
     };
-    decision.cuda_worker = cuda_worker(&found.cuda.worker);
+    decision.cuda_worker = cuda_worker(&found.cuda);
     decision
 }
 
@@ -463,8 +463,8 @@ fn on_gpus(
     }
 }
 
-fn cuda_worker(worker: &CudaWorker) -> CudaWorkerReport {
-    let words = match worker {
+fn cuda_worker(cuda: &CudaSide) -> CudaWorkerReport {
+    let words = |worker: &CudaWorker| match worker {
         CudaWorker::NotAsked { path } => format!("{} was not needed.", path.display()),
         CudaWorker::Ready { path, build } => format!(
             "{} carries {}, built with CUDA {}.",
@@ -476,10 +476,13 @@ fn cuda_worker(worker: &CudaWorker) -> CudaWorkerReport {
             .map(|verdict| format!("{}.", capitalised(&verdict.reason)))
             .unwrap_or_default(),
     };
+    let all = || std::iter::once(&cuda.worker).chain(cuda.own_workers.values());
+    let mut said: Vec<String> = all().map(words).collect();
+    said.dedup();
     CudaWorkerReport {
-        path: worker.path().display().to_string(),
-        found: matches!(worker, CudaWorker::Ready { .. }),
-        words,
+        path: cuda.worker.path().display().to_string(),
+        found: all().any(|worker| matches!(worker, CudaWorker::Ready { .. })),
+        words: said.join(" "),
     }
 }
 

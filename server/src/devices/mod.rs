@@ -45,7 +45,7 @@ use trial::CudaWorker;
 
 /// How long a start waits for the first decision; after that the site is open and says that the
 /// devices are being checked.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+const START_PATIENCE: Duration = Duration::from_secs(5);
 /// Events on the device page.
 const SHOWN_EVENTS: u32 = 200;
 /// Longest rest after which an idle model is let go, as a wish: a day.
@@ -478,6 +478,11 @@ impl Standing {
             new.cuda
                 .trials
                 .extend(left.filter(|trial| !only.contains(&trial.device)).cloned());
+            let own = old.cuda.own_workers.iter();
+            new.cuda.own_workers.extend(
+                own.filter(|(device, _)| !only.contains(device))
+                    .map(|(device, worker)| (*device, worker.clone())),
+            );
         }
         for gpu in &mut new.nvidia.gpus {
             let id = gpu.index.map(|index| format!("cuda:{index}"));

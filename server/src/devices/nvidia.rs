@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::child::{self, Ended};
 use super::driver::{Driver, DriverAnswer, Gpu};
+use super::vitals::ASKED_OF_PROBE;
+use super::vitals::nvml::Line;
 
 /// Everything known about this machine's NVIDIA side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +35,14 @@ const SMI_LIMIT: Duration = Duration::from_secs(10);
 
 impl Nvidia {
     /// Puts together what the machine under `root` (`/`, or a folder that stands for it) shows,
-    /// what `nvidia-smi` prints, and what the driver answered.
-    pub fn look(root: &Path, smi: Option<&str>, answer: DriverAnswer) -> Self {
+    /// what `nvidia-smi` prints, what its management library tells of GPUs that others name, and what
+    /// the driver answered.
+    pub fn look(
+        root: &Path,
+        smi: Option<&str>,
+        management: Vec<Gpu>,
+        answer: DriverAnswer,
+    ) -> Self {
         let mut gpus = answer.gpus;
         let kernel_module = kernel_module(root);
         let (on_bus, other_module) = on_bus(root);
@@ -45,6 +53,11 @@ impl Nvidia {
         ] {
             for gpu in found {
                 merge(&mut gpus, gpu);
+            }
+        }
+        for told in management {
+            if gpus.iter().any(|gpu| gpu.uuid == told.uuid) {
+                merge(&mut gpus, told);
             }
         }
         for gpu in &mut gpus {
@@ -86,6 +99,38 @@ pub fn ask_smi() -> Option<String> {
         Ended::Exited { status, stdout, .. } if status.success() => String::from_utf8(stdout).ok(),
         _ => None,
     }
+}
+
+/// Asks NVIDIA's management library, in a process of its own: `program` is this one. It tells how much
+/// memory is free without the hundreds of megabytes that a CUDA context takes.
+pub fn ask_management(program: &Path) -> Vec<Gpu> {
+    let mut command = Command::new(program);
+    command.args(["probe", "--device", ASKED_OF_PROBE]);
+    match child::run_with_input(&mut command, "now\n", SMI_LIMIT) {
+        Ended::Exited { stdout, .. } => parse_management(&String::from_utf8_lossy(&stdout)),
+        _ => Vec::new(),
+    }
+}
+
+/// The part that matters here of what [`super::vitals`] answers.
+fn parse_management(text: &str) -> Vec<Gpu> {
+    let lines = text.lines();
+    let gpus = lines.filter_map(|line| match serde_json::from_str(line) {
+        Ok(Line::Gpus(gpus)) => Some(gpus),
+        Ok(Line::Absent(_)) | Err(_) => None,
+    });
+    let gpus = gpus.flatten();
+    gpus.filter(|gpu| gpu.uuid.is_some())
+        .map(|gpu| Gpu {
+            memory: gpu.memory_total,
+            memory_free: gpu
+                .memory_total
+                .zip(gpu.memory_used)
+                .map(|(total, used)| total.saturating_sub(used)),
+            uuid: gpu.uuid,
+            ..Gpu::default()
+        })
+        .collect()
 }
 
 fn parse_smi(table: &str) -> Vec<Gpu> {
@@ -253,7 +298,7 @@ mod tests {
         }
 
         fn look(&self, smi: Option<&str>, answer: DriverAnswer) -> Nvidia {
-            Nvidia::look(self.0.path(), smi, answer)
+            Nvidia::look(self.0.path(), smi, Vec::new(), answer)
         }
     }
 
@@ -342,6 +387,28 @@ mod tests {
         assert_eq!(found.gpus[0].driver_version.as_deref(), Some("580.65.06"));
         assert_eq!(found.gpus[1].uuid.as_deref(), Some("GPU-b"));
         assert_eq!(found.gpus[1].memory, Some(81_559 << 20));
+    }
+
+    #[test]
+    fn the_management_library_tells_how_much_memory_is_free() {
+        let line = r#"{"gpus":[{"index":0,"uuid":"GPU-a","name":null,"memory_used":1024,"memory_total":4096,"load":null},
+            {"index":1,"uuid":"GPU-stranger","name":null,"memory_used":0,"memory_total":1,"load":null}]}"#;
+        let told = parse_management(&line.replace('\n', ""));
+        let answer = DriverAnswer {
+            driver: Driver::Works {
+                cuda: "13.0".into(),
+            },
+            gpus: vec![Gpu {
+                index: Some(0),
+                uuid: Some("GPU-a".into()),
+                pci: Some("0000:01:00.0".into()),
+                ..Gpu::default()
+            }],
+        };
+        let found = Nvidia::look(Machine::new().0.path(), None, told, answer);
+        assert_eq!(found.gpus.len(), 1);
+        assert_eq!(found.gpus[0].memory_free, Some(3072));
+        assert!(parse_management(r#"{"absent":"no library"}"#).is_empty());
     }
 
     #[test]

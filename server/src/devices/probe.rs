@@ -6,6 +6,7 @@
 
 pub mod ops; // the operations themselves, on the engine
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::child::{self, Ended};
 use super::cpu::Cpu;
 use super::decision::{self, Decision, Wish};
-use super::driver::{self, Driver, DriverAnswer};
+use super::driver::{self, Driver, DriverAnswer, Gpu};
 use super::nvidia::{self, Nvidia};
 use super::trial::{self, CudaWorker, INTRODUCE, Trial};
 use super::vitals::{ASKED_OF_PROBE, nvml};
@@ -46,6 +47,9 @@ pub struct Findings {
 pub struct CudaSide {
     /// The program that computes on them.
     pub worker: CudaWorker,
+    /// The programs built for one architecture that lie beside it, for the GPUs that have it.
+    #[serde(default)]
+    pub own_workers: BTreeMap<u32, CudaWorker>,
     /// Each GPU in each number format.
     pub trials: Vec<Trial>,
 }
@@ -90,6 +94,15 @@ struct Printed {
 
 /// How long the driver may take to answer: waking many GPUs takes seconds each.
 pub(super) const DRIVER_LIMIT: Duration = Duration::from_secs(30);
+
+impl CudaSide {
+    /// The program that computes on a GPU: the one for its architecture, else the one for all.
+    pub fn worker_for(&self, device: Option<u32>) -> &CudaWorker {
+        device
+            .and_then(|device| self.own_workers.get(&device))
+            .unwrap_or(&self.worker)
+    }
+}
 
 /// What is looked at, and for how long.
 #[derive(Clone, Debug)]
@@ -176,15 +189,19 @@ const DRIVER_ONLY: &str = "driver";
 /// Looks at everything, in this process except for the driver and the GPUs.
 pub fn look(scope: &Scope) -> Findings {
     let root = Path::new("/");
-    let answer = std::env::current_exe().map_or_else(
-        |error| {
-            unanswered(Driver::Unloadable {
-                words: error.to_string(),
-            })
-        },
-        |program| ask_driver_apart(&program, DRIVER_LIMIT),
-    );
-    let nvidia = Nvidia::look(root, nvidia::ask_smi().as_deref(), answer);
+    let program = std::env::current_exe();
+    let answer = match &program {
+        Ok(program) => ask_driver_apart(program, DRIVER_LIMIT),
+        Err(error) => unanswered(Driver::Unloadable {
+            words: error.to_string(),
+        }),
+    };
+    // Without a GPU that the driver lists there is nothing to ask about.
+    let management = match &program {
+        Ok(program) if !answer.gpus.is_empty() => nvidia::ask_management(program),
+        _ => Vec::new(),
+    };
+    let nvidia = Nvidia::look(root, nvidia::ask_smi().as_deref(), management, answer);
     let cuda = try_gpus(&nvidia, scope);
     let cpu = cpu_tried();
     Findings {
@@ -199,12 +216,14 @@ pub fn look(scope: &Scope) -> Findings {
 
 /// Tries every GPU that the driver lists, all at once: each has its own memory and its own processes.
 fn try_gpus(nvidia: &Nvidia, scope: &Scope) -> CudaSide {
-    let listed: Vec<u32> = match nvidia.driver {
+    let listed: Vec<&Gpu> = match nvidia.driver {
         Driver::Works { .. } => {
-            let listed = nvidia.gpus.iter().filter_map(|gpu| gpu.index);
-            let is_meant =
-                |index: &u32| scope.only.as_ref().is_none_or(|only| only.contains(index));
-            listed.filter(is_meant).collect()
+            let is_meant = |gpu: &&Gpu| {
+                gpu.index.is_some_and(|index| {
+                    scope.only.as_ref().is_none_or(|only| only.contains(&index))
+                })
+            };
+            nvidia.gpus.iter().filter(is_meant).collect()
         }
         _ => Vec::new(),
     };
@@ -213,26 +232,42 @@ fn try_gpus(nvidia: &Nvidia, scope: &Scope) -> CudaSide {
             worker: CudaWorker::NotAsked {
                 path: scope.cuda_worker.clone(),
             },
+            own_workers: BTreeMap::new(),
             trials: Vec::new(),
         };
     }
     let worker = CudaWorker::look(&scope.cuda_worker);
-    let trials = match &worker {
-        CudaWorker::Ready { path, .. } => std::thread::scope(|threads| {
-            let running: Vec<_> = listed
-                .into_iter()
-                .map(|device| {
-                    threads.spawn(move || trial::try_gpu(path, device, scope.trial_limit))
-                })
-                .collect();
-            running
-                .into_iter()
-                .flat_map(|gpu| gpu.join().unwrap_or_default())
-                .collect()
-        }),
-        _ => Vec::new(),
+    let own_workers = listed.iter().filter_map(|gpu| {
+        let path = trial::own_program(&scope.cuda_worker, gpu.compute_capability.as_deref()?);
+        path.is_file()
+            .then(|| Some((gpu.index?, CudaWorker::look(&path))))?
+    });
+    let mut cuda = CudaSide {
+        worker,
+        own_workers: own_workers.collect(),
+        trials: Vec::new(),
     };
-    CudaSide { worker, trials }
+    let ready = listed
+        .iter()
+        .filter_map(|gpu| match (gpu.index, cuda.worker_for(gpu.index)) {
+            (Some(index), CudaWorker::Ready { path, .. }) => Some((index, path.as_path())),
+            _ => None,
+        });
+    let ready: Vec<(u32, &Path)> = ready.collect();
+    let trials = std::thread::scope(|threads| {
+        let running: Vec<_> = ready
+            .into_iter()
+            .map(|(device, path)| {
+                threads.spawn(move || trial::try_gpu(path, device, scope.trial_limit))
+            })
+            .collect();
+        running
+            .into_iter()
+            .flat_map(|gpu| gpu.join().unwrap_or_default())
+            .collect()
+    });
+    cuda.trials = trials;
+    cuda
 }
 
 /// Asks the driver in a process of its own.

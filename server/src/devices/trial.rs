@@ -161,6 +161,13 @@ impl CudaWorker {
     }
 }
 
+/// Where the program for one architecture lies, beside the one for all: `atelier-cuda-sm_120`.
+pub fn own_program(path: &Path, capability: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!("-sm_{}", capability.replace('.', "")));
+    path.with_file_name(name)
+}
+
 /// The word in place of a device by which a program is asked what it carries.
 pub const INTRODUCE: &str = "build";
 

@@ -92,7 +92,18 @@ pub fn of_driver(nvidia: &Nvidia) -> Option<Verdict> {
             )
         }
     };
-    let verdict = Verdict::new(reason, if inside { container } else { remedy });
+    // A library that loads and refuses for another reason than finding no device was let in.
+    let kept_out = match &nvidia.driver {
+        Driver::Refused { code, .. } => *code == 100,
+        Driver::Crashed { .. } | Driver::Hung { .. } => false,
+        _ => true,
+    };
+    let remedy = if inside && kept_out {
+        container
+    } else {
+        remedy
+    };
+    let verdict = Verdict::new(reason, remedy);
     Some(if error.name.is_empty() {
         verdict
     } else {

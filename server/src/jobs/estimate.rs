@@ -55,11 +55,15 @@ pub fn units(settings: &Settings) -> f64 {
 }
 
 impl Speed {
-    /// The speed of `model` from the latest images, newest first; `None` when none is of that model.
-    pub fn measured(model: &str, latest: &[(Settings, Facts)]) -> Option<Self> {
+    /// The speed of `model` on the kind of `device` (`cpu`, `cuda:0`) from the latest images, newest
+    /// first; `None` when none is of that model and made there.
+    pub fn measured(model: &str, device: &str, latest: &[(Settings, Facts)]) -> Option<Self> {
+        let kind = |device: &str| device.split(':').next().map(str::to_owned);
         let sample: Vec<_> = latest
             .iter()
-            .filter(|(settings, _)| settings.model == model)
+            .filter(|(settings, facts)| {
+                settings.model == model && kind(&facts.device) == kind(device)
+            })
             .take(SAMPLE)
             .collect();
         let per_unit_s = median(
@@ -123,6 +127,7 @@ mod tests {
         (
             settings,
             Facts {
+                device: "cpu".into(),
                 timings,
                 ..Facts::default()
             },
@@ -136,13 +141,14 @@ mod tests {
             image(settings("demo", 10, 128, 5.0), 1.0, 1.5),
             image(settings("other", 10, 128, 5.0), 100.0, 101.0),
         ];
-        let speed = Speed::measured("demo", &latest).unwrap();
+        let speed = Speed::measured("demo", "cpu", &latest).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
         near(speed.takes_s(&settings("demo", 20, 128, 5.0)), 2.5);
         near(speed.takes_s(&settings("demo", 40, 128, 5.0)), 4.5);
         near(speed.takes_s(&settings("demo", 20, 256, 5.0)), 8.5);
         near(speed.takes_s(&settings("demo", 20, 128, 1.0)), 1.5);
-        assert_eq!(Speed::measured("new", &latest), None);
+        assert_eq!(Speed::measured("new", "cpu", &latest), None);
+        assert_eq!(Speed::measured("demo", "cuda:0", &latest), None);
     }
 
     #[test]

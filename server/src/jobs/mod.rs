@@ -317,7 +317,8 @@ impl JobService {
                 latest
             }
         };
-        Ok(Speed::measured(model, &latest))
+        let (device, _) = self.devices.main_lane();
+        Ok(Speed::measured(model, &device, &latest))
     }
 
     async fn cost(&self, settings: &Settings) -> Result<f64, ServerError> {
@@ -325,7 +326,19 @@ impl JobService {
         Ok(speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(settings)))
     }
 
-    /// Seconds until the device is through with what runs now.
+    /// How many workers share the queue.
+    fn lanes(&self) -> f64 {
+        let plan = self.devices.plan();
+        let count = plan
+            .borrow()
+            .lanes
+            .iter()
+            .filter(|lane| !lane.standby)
+            .count();
+        count.max(1) as f64
+    }
+
+    /// Seconds until the devices are through with what runs now, all of it after each other.
     async fn running_left_s(&self) -> Result<f64, ServerError> {
         let mut left = 0.0;
         for job in self.queue.running().await? {
@@ -398,9 +411,8 @@ impl JobService {
                         let place = waiting.iter().position(|job| job.id == row.id);
                         position = place.and_then(|place| u32::try_from(place).ok());
                         seconds_left = speed.zip(place).map(|(speed, place)| {
-                            running
-                                + waiting[..place].iter().map(|job| job.cost).sum::<f64>()
-                                + speed.takes_s(&row.settings)
+                            let before = waiting[..place].iter().map(|job| job.cost).sum::<f64>();
+                            (running + before) / self.lanes() + speed.takes_s(&row.settings)
                         });
                     }
                 }
@@ -515,7 +527,7 @@ impl Jobs for JobService {
             .sum();
         let running = self.running_left_s().await?;
         Ok(Estimate {
-            starts_in_s: speed.map(|_| running + ahead),
+            starts_in_s: speed.map(|_| (running + ahead) / self.lanes()),
             takes_s: speed.map(|speed| speed.takes_s(&settings) * f64::from(count)),
         })
     }

@@ -79,44 +79,7 @@ fn a_gpu_that_was_asked_for_and_is_not_there_is_a_fallback() {
 }
 
 /// The made-up driver: what it does is chosen by `STUB_CUDA`.
-const STUB: &str = r#"
-use std::ffi::{c_char, c_int, c_uint};
-fn wanted(what: &str) -> bool { std::env::var("STUB_CUDA").as_deref() == Ok(what) }
-#[unsafe(no_mangle)] pub extern "C" fn cuInit(_: c_uint) -> c_int {
-    if wanted("abort") { eprintln!("driver: assertion failed"); std::process::abort() }
-    if wanted("exit") { std::process::exit(1) }
-    if wanted("mismatch") { 803 } else { 0 }
-}
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDriverGetVersion(v: *mut c_int) -> c_int { unsafe { *v = 13000 }; 0 }
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetCount(n: *mut c_int) -> c_int { unsafe { *n = 1 }; 0 }
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGet(d: *mut c_int, i: c_int) -> c_int { unsafe { *d = i }; 0 }
-fn write(to: *mut c_char, room: c_int, text: &str) -> c_int {
-    assert!(text.len() < room as usize);
-    for (i, b) in text.bytes().chain([0]).enumerate() { unsafe { *to.add(i) = b as c_char } }
-    0
-}
-#[unsafe(no_mangle)] pub extern "C" fn cuDeviceGetName(t: *mut c_char, n: c_int, _: c_int) -> c_int {
-    write(t, n, "NVIDIA GeForce RTX 5090")
-}
-#[unsafe(no_mangle)] pub extern "C" fn cuDeviceGetPCIBusId(t: *mut c_char, n: c_int, _: c_int) -> c_int {
-    write(t, n, "00fe:01:00.0")
-}
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetAttribute(v: *mut c_int, a: c_int, _: c_int) -> c_int {
-    unsafe { *v = match a { 75 => 12, 76 => 0, _ => return 1 } }; 0
-}
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceTotalMem_v2(m: *mut usize, _: c_int) -> c_int {
-    unsafe { *m = 32 << 30 }; 0
-}
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetUuid(u: *mut [u8; 16], _: c_int) -> c_int {
-    unsafe { *u = [0xab; 16] }; 0
-}
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuGetErrorName(_: c_int, t: *mut *const c_char) -> c_int {
-    unsafe { *t = c"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH".as_ptr() }; 0
-}
-#[unsafe(no_mangle)] pub unsafe extern "C" fn cuGetErrorString(_: c_int, t: *mut *const c_char) -> c_int {
-    unsafe { *t = c"system has unsupported display driver / cuda driver combination".as_ptr() }; 0
-}
-"#;
+const STUB: &str = include_str!("../stub/cuda.rs");
 
 /// A folder that holds the made-up driver, compiled once by the compiler that built this test.
 static DRIVER: LazyLock<PathBuf> = LazyLock::new(|| {

@@ -20,7 +20,8 @@ async fn every_act_is_written_down_with_who_did_it() {
     let admin = &app.admin().await.browser;
     let bob = app.member("bob").await;
     let id = bob.viewer.id.0.to_string();
-    let acts: [(&str, &[(&str, &str)], &str, &str); 9] = [
+    type Act<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let acts: [Act<'_>; 9] = [
         (
             "create_user",
             &[

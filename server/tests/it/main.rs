@@ -7,6 +7,10 @@ mod audit; // what administrators did
 mod bench; // a queue by itself
 mod command_line;
 mod crash; // kill -9, SIGSTOP, SIGTERM
+mod device_changes; // that come, go, and fail again and again
+mod device_ladder; // that fail a job under way
+mod device_machine; // a machine with made-up GPUs
+mod device_probe; // that are never used, each for its reason
 mod devices;
 mod events; // the live stream
 mod fairness; // who goes next, on a simulated clock

@@ -51,6 +51,17 @@ pub(crate) struct Outcome {
 /// Runs every kind of operation that SDXL uses on a device, in a number format. A device that cannot
 /// be opened fails the only check, "open".
 pub fn check_device_ops(device: DeviceId, dtype: ComputeDtype) -> Vec<OpCheck> {
+    check_device_ops_telling(device, dtype, &mut |_| {})
+}
+
+/// As [`check_device_ops`]; `begins` hears of each operation before it is tried, so that one which
+/// never comes back is known.
+pub fn check_device_ops_telling(
+    device: DeviceId,
+    dtype: ComputeDtype,
+    begins: &mut dyn FnMut(&'static str),
+) -> Vec<OpCheck> {
+    begins("open");
     let ops = match Ops::open(device, dtype, None, Residence::Whole) {
         Ok(ops) => ops,
         Err(fault) => return vec![failed("open", 0.0, fault)],
@@ -59,6 +70,7 @@ pub fn check_device_ops(device: DeviceId, dtype: ComputeDtype) -> Vec<OpCheck> {
         .iter()
         .enumerate()
         .map(|(seed, check)| {
+            begins(check.name);
             let tolerance = check.tolerance.of(dtype);
             let mut trial = Trial::new(&ops, seed as u64);
             let compared = (check.run)(&mut trial)

@@ -145,7 +145,7 @@ impl<'f> Standing<'f> {
                 error: None,
             }));
         }
-        if let Some(verdict) = verdict::of_worker(&found.cuda.worker) {
+        if let Some(verdict) = verdict::of_worker(found.cuda.worker_for(self.gpu.index)) {
             return Err(Box::new(verdict));
         }
         let passed: Vec<Precision> = self.passed();
@@ -166,7 +166,7 @@ impl<'f> Standing<'f> {
                 error: None,
             },
             Unmet::Precision(asked) => {
-                let failed = verdict::of_trials(&self.trials, &found.nvidia, self.gpu, &found.cuda.worker);
+                let failed = verdict::of_trials(&self.trials, &found.nvidia, self.gpu, found.cuda.worker_for(self.gpu.index));
                 match (failed, asked) {
                     (Some(verdict), _) if passed.is_empty() => verdict,
                     (failed, asked) => Verdict {
@@ -234,7 +234,7 @@ impl<'f> Standing<'f> {
     pub fn lane(&self, found: &Findings) -> Option<Lane> {
         Some(Lane {
             device: self.id.clone(),
-            program: Some(found.cuda.worker.path().to_path_buf()),
+            program: Some(found.cuda.worker_for(self.gpu.index).path().to_path_buf()),
             way: self.way?,
             formats: self.passed(),
             refiner_device: self.refiner_device.clone(),
@@ -260,14 +260,18 @@ impl<'f> Standing<'f> {
                 _ => (Vec::new(), None),
             })
             .unzip();
-        let built_for = match &found.cuda.worker {
+        let built_for = match found.cuda.worker_for(self.gpu.index) {
             CudaWorker::Ready { build, .. } => build.architectures.clone(),
             _ => Vec::new(),
         };
         DeviceReport {
             id: self.id.clone(),
             name: self.name().to_owned(),
-            facts: facts(&found.nvidia, self.gpu, &found.cuda.worker),
+            facts: facts(
+                &found.nvidia,
+                self.gpu,
+                found.cuda.worker_for(self.gpu.index),
+            ),
             state: match (self.is_used, self.resting_until, self.way) {
                 (true, ..) => DeviceState::InUse,
                 (false, Some(_), _) => DeviceState::Resting,

@@ -56,6 +56,7 @@ fn machine(driver: Driver, gpus: Vec<Gpu>) -> Findings {
             worker: CudaWorker::Absent {
                 path: "/opt/atelier-cuda".into(),
             },
+            own_workers: BTreeMap::new(),
             trials: Vec::new(),
         },
         nvidia: Nvidia {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use atelier_app::admin::{CheckReport, MeasurementReport};
 use atelier_engine::{
-    ComputeDtype, DeviceFault, DeviceId, FaultKind, Measurement, OpCheck, check_device_ops,
+    ComputeDtype, DeviceFault, DeviceId, FaultKind, Measurement, OpCheck, check_device_ops_telling,
     cuda_build, measure_device,
 };
 
-use crate::devices::trial::{Build, Fault, Introduction, Kind, Tried};
+use crate::devices::trial::{Build, Fault, Introduction, Kind, TRYING, Tried};
 use crate::devices::way::Precision;
 
 /// What this program carries.
@@ -38,7 +38,13 @@ pub fn end_after(limit: Duration) {
 /// A device name that is none.
 pub fn try_ops(device: &str, dtype: Precision) -> Result<Tried, String> {
     let device: DeviceId = device.parse()?;
-    let checks = check_device_ops(device, engine_dtype(dtype));
+    // Whoever started this process learns so what took it along.
+    let tell = |name: &str| {
+        if device.is_cuda() {
+            eprintln!("{TRYING}{name}");
+        }
+    };
+    let checks = check_device_ops_telling(device, engine_dtype(dtype), &mut |name| tell(name));
     let all_right = checks.iter().all(|check| check.ok);
     let mut tried = Tried {
         op_faults: checks.iter().filter_map(op_fault).collect(),
@@ -49,6 +55,7 @@ pub fn try_ops(device: &str, dtype: Precision) -> Result<Tried, String> {
         ..Tried::default()
     };
     if all_right {
+        tell("measuring");
         match measure_device(device, engine_dtype(dtype)) {
             Ok(measured) => tried.measurement = Some(measurement_report(&measured, dtype)),
             Err(fault) => tried.fault = Some(fault_of(fault)),

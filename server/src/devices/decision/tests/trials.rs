@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::devices::decision;
-use crate::devices::trial::{Build, Fault, Kind, Trial, TrialEnd, Tried};
+use crate::devices::trial::{self, Build, Fault, Kind, Trial, TrialEnd, Tried};
 
 /// A trial in which every operation was right.
 fn passed(device: u32, dtype: Precision) -> Trial {
@@ -55,6 +55,7 @@ fn with_worker(gpus: Vec<Gpu>, trials: Vec<Trial>) -> Findings {
                 runtime: "12.8".into(),
             },
         },
+        own_workers: BTreeMap::new(),
         trials,
     };
     findings
@@ -414,4 +415,29 @@ fn a_cuda_worker_that_cannot_be_used_is_a_stated_reason() {
         assert!(decision.remedy.expect("a remedy").contains(helps));
         assert!(!decision.cuda_worker.found);
     }
+}
+
+#[test]
+fn a_gpu_with_a_program_of_its_own_architecture_takes_that_one() {
+    let mut findings = with_worker(vec![gpu(0)], all_passed(0));
+    let own = trial::own_program(&PathBuf::from("/opt/atelier-cuda"), "12.0");
+    assert_eq!(own, PathBuf::from("/opt/atelier-cuda-sm_120"));
+    let build = Build {
+        architectures: vec!["sm_120".into()],
+        runtime: "13.0".into(),
+    };
+    let worker = CudaWorker::Ready {
+        path: own.clone(),
+        build,
+    };
+    findings.cuda.own_workers.insert(0, worker);
+    let decision = decide(&Ok(findings), Asked::Auto);
+    assert_eq!(decision.lanes[0].program, Some(own));
+    assert_eq!(decision.devices[0].built_for, ["sm_120"]);
+    assert!(
+        decision
+            .cuda_worker
+            .words
+            .contains("sm_120, built with CUDA 13.0")
+    );
 }
