@@ -6,12 +6,15 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::gemm::{Operand, Packed, multiply_packed};
-use super::math::exp;
+use super::math::{exp, exp_of_negative};
+use super::pages::Pages;
 use super::vectorised::vectorised;
 use super::{profile, values};
 
-/// Queries per tile.
-const QUERIES: usize = 64;
+/// Most queries of a task: so often are keys and values used once they are near.
+const QUERIES: usize = 512;
+/// Queries whose scores are looked at together.
+const ROWS: usize = 128;
 /// Keys per tile.
 const KEYS: usize = 256;
 
@@ -74,49 +77,44 @@ impl CustomOp3 for Attention {
         let dim = width / self.heads;
         let scale = 1.0 / (dim as f32).sqrt();
         let mut out = vec![0.0; query.len()];
-        // A tile is some rows of one batch element, all heads: contiguous in the output.
-        let tiles: Vec<(usize, usize, &mut [f32])> = out
-            .chunks_exact_mut((queries * width).max(1))
-            .enumerate()
-            .flat_map(|(element, rows)| {
-                rows.chunks_mut(QUERIES * width)
-                    .enumerate()
-                    .map(move |(tile, rows)| (element, tile * QUERIES, rows))
-            })
-            .collect();
         let shape = Shapes {
             heads: self.heads,
             dim,
             queries,
             keys,
         };
+        let blocks = keys.div_ceil(KEYS);
+        // A task is some queries of one head: fewer where there would be too few tasks.
+        let (mut rows, groups) = (QUERIES, batch * self.heads);
+        while rows > ROWS && queries.div_ceil(rows) * groups < 4 * rayon::current_num_threads() {
+            rows /= 2;
+        }
+        let tiles = queries.div_ceil(rows);
+        let target = Output(out.as_mut_ptr());
         let run = || {
             // Keys and values are packed once for all queries.
-            let blocks = keys.div_ceil(KEYS);
-            let packed: Vec<(Packed, Packed)> = (0..batch * self.heads * blocks)
+            let packed: Vec<(Packed, Packed)> = (0..groups * blocks)
                 .into_par_iter()
                 .map(|index| shape.pack(key, value, index))
                 .collect();
-            tiles.into_par_iter().for_each_init(
+            (0..groups * tiles).into_par_iter().for_each_init(
                 Scratch::default,
-                |scratch, (element, first, out)| {
-                    for head in 0..self.heads {
-                        let at = (element * self.heads + head) * blocks;
-                        let packed = &packed[at..at + blocks];
-                        let query = &query[element * queries * width..];
-                        let rows = shape.rows(query, first, out.len() / width, head);
-                        let causal = self.causal.then_some(first);
-                        attend(
-                            &rows,
-                            packed,
-                            causal,
-                            scale,
-                            scratch,
-                            out,
-                            width,
-                            head * dim,
-                        );
-                    }
+                |scratch, index| {
+                    let (group, first) = (index / tiles, index % tiles * rows);
+                    let (element, head) = (group / self.heads, group % self.heads);
+                    let tile = Tile {
+                        shape: &shape,
+                        query: &query[element * queries * width..],
+                        head,
+                        first,
+                        count: rows.min(queries - first),
+                        causal: self.causal,
+                        scale,
+                    };
+                    tile.attend(&packed[group * blocks..][..blocks], scratch);
+                    let start = (element * queries + first) * width + head * dim;
+                    // SAFETY: `count` rows of this head begin there, and are this task's alone.
+                    unsafe { scratch.write(&tile, target, start) }
                 },
             );
         };
@@ -171,84 +169,128 @@ impl Shapes {
     }
 }
 
-/// What a tile needs besides its output.
+/// Where the result goes.
+#[derive(Clone, Copy)]
+struct Output(*mut f32);
+// SAFETY: every task writes to rows and heads of its own.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+/// Some queries of one head of one batch element.
+struct Tile<'a> {
+    shape: &'a Shapes,
+    /// All queries of the batch element.
+    query: &'a [f32],
+    head: usize,
+    /// Position of the first query.
+    first: usize,
+    count: usize,
+    causal: bool,
+    scale: f32,
+}
+
+/// What a tile works on.
 #[derive(Default)]
 struct Scratch {
-    scores: Vec<f32>,
+    scores: Pages,
+    /// (queries, dim) so far, not yet divided by `total`.
+    result: Pages,
     /// Largest score of each query so far.
     largest: Vec<f32>,
     /// Sum of each query's weights so far.
     total: Vec<f32>,
 }
 
-/// All keys for the queries of one tile and head; the result goes to columns `column..` of `out`.
-/// `causal` gives the first query's position.
-#[expect(clippy::too_many_arguments, reason = "one call, in the innermost loop")]
-fn attend(
-    queries: &Operand<'_>,
-    packed: &[(Packed, Packed)],
-    causal: Option<usize>,
-    scale: f32,
-    scratch: &mut Scratch,
-    out: &mut [f32],
-    width: usize,
-    column: usize,
-) {
-    let (count, dim) = (queries.count(), queries.depth());
-    let Scratch {
-        scores,
-        largest,
-        total,
-    } = scratch;
-    largest.clear();
-    largest.resize(count, f32::NEG_INFINITY);
-    total.clear();
-    total.resize(count, 0.0);
-    for (block, (keys, values)) in packed.iter().enumerate() {
-        let length = keys.count();
-        scores.resize((count * length).max(scores.len()), 0.0);
-        let scores = &mut scores[..count * length];
-        // Positions that the last query of a causal tile does not see either.
-        if causal.is_some_and(|first| block * KEYS >= first + count) {
-            break;
-        }
-        multiply_packed(scores, length, queries, keys, false);
-        for (row, scores) in scores.chunks_exact_mut(length).enumerate() {
-            let visible = causal.map_or(length, |first| {
-                (first + row + 1).saturating_sub(block * KEYS).min(length)
-            });
-            scores[visible..].fill(0.0);
-            if visible == 0 {
-                continue;
+impl Scratch {
+    /// Writes the result of `tile`, rows being all heads wide.
+    ///
+    /// # Safety
+    /// From `start` on, `out` has the tile's rows of one head, and no other thread uses them.
+    unsafe fn write(&mut self, tile: &Tile<'_>, out: Output, start: usize) {
+        let (dim, width) = (tile.shape.dim, tile.shape.heads * tile.shape.dim);
+        let result = self.result.room::<f32>(tile.count * dim);
+        for (row, (values, total)) in result.chunks_exact_mut(dim).zip(&self.total).enumerate() {
+            let inverse = 1.0 / total;
+            for value in values.iter_mut() {
+                *value *= inverse;
             }
-            let scores = &mut scores[..visible];
-            let before = largest[row];
-            let now = before.max(maximum(scores));
-            let fade = if before == f32::NEG_INFINITY {
-                0.0
-            } else {
-                exp((before - now) * scale)
-            };
-            total[row] = total[row] * fade + weigh(scores, now, scale);
-            largest[row] = now;
-            if block > 0 && fade < 1.0 {
-                for value in &mut out[row * width + column..][..dim] {
-                    *value *= fade;
-                }
+            // SAFETY: the caller's promise.
+            unsafe {
+                let target = out.0.add(start + row * width);
+                std::ptr::copy_nonoverlapping(values.as_ptr(), target, dim);
             }
         }
-        let weights = Operand::Rows {
-            values: scores,
-            count,
-            depth: length,
-            stride: length,
-        };
-        multiply_packed(&mut out[column..], width, &weights, values, block > 0);
     }
-    for (row, total) in total.iter().enumerate() {
-        let inverse = 1.0 / total;
-        for value in &mut out[row * width + column..][..dim] {
-            *value *= inverse;
+}
+
+impl Tile<'_> {
+    /// All keys for these queries, block by block.
+    fn attend(&self, packed: &[(Packed, Packed)], scratch: &mut Scratch) {
+        let dim = self.shape.dim;
+        let Scratch {
+            scores,
+            result,
+            largest,
+            total,
+        } = scratch;
+        let result = result.room::<f32>(self.count * dim);
+        largest.clear();
+        largest.resize(self.count, f32::NEG_INFINITY);
+        total.clear();
+        total.resize(self.count, 0.0);
+        for (block, (keys, values)) in packed.iter().enumerate() {
+            let length = keys.count();
+            for first in (0..self.count).step_by(ROWS) {
+                let count = ROWS.min(self.count - first);
+                let position = self.first + first;
+                // Positions that the last of these queries does not see either.
+                if self.causal && block * KEYS >= position + count {
+                    continue;
+                }
+                let scores = scores.room::<f32>(count * length);
+                let queries = self.shape.rows(self.query, position, count, self.head);
+                multiply_packed(scores, length, &queries, keys, false);
+                let result = &mut result[first * dim..][..count * dim];
+                let rows = scores
+                    .chunks_exact_mut(length)
+                    .zip(result.chunks_exact_mut(dim));
+                for (row, (scores, result)) in rows.enumerate() {
+                    let visible = if self.causal {
+                        (position + row + 1)
+                            .saturating_sub(block * KEYS)
+                            .min(length)
+                    } else {
+                        length
+                    };
+                    scores[visible..].fill(0.0);
+                    if visible == 0 {
+                        continue;
+                    }
+                    let (largest, total) = (&mut largest[first + row], &mut total[first + row]);
+                    let scores = &mut scores[..visible];
+                    let now = largest.max(maximum(scores));
+                    let fade = if *largest == f32::NEG_INFINITY {
+                        0.0
+                    } else {
+                        exp((*largest - now) * self.scale)
+                    };
+                    *total = *total * fade + weigh(scores, now, self.scale);
+                    *largest = now;
+                    if block > 0 && fade < 1.0 {
+                        for value in result {
+                            *value *= fade;
+                        }
+                    }
+                }
+                let weights = Operand::Rows {
+                    values: scores,
+                    count,
+                    depth: length,
+                    stride: length,
+                };
+                multiply_packed(result, dim, &weights, values, block > 0);
+            }
         }
     }
 }
@@ -279,13 +321,13 @@ fn weigh(scores: &mut [f32], largest: f32, scale: f32) -> f32 {
     let (whole, rest) = scores.as_chunks_mut::<LANES>();
     for chunk in whole {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *x = exp((*x - largest) * scale);
+            *x = exp_of_negative((*x - largest) * scale);
             *lane += *x;
         }
     }
     let mut total: f32 = lanes.iter().sum();
     for x in rest {
-        *x = exp((*x - largest) * scale);
+        *x = exp_of_negative((*x - largest) * scale);
         total += *x;
     }
     total

@@ -4,12 +4,30 @@
 /// eˣ to about 1 ulp, by the Cephes method: x = n ln 2 + r, polynomial in r, scaled by 2ⁿ.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to a whole number
     // Comparisons, not max/min: those would swallow NaN.
     let x = if x > 88.722_8 { 88.722_8 } else { x };
     let x = if x < -87.336_5 { -87.336_5 } else { x };
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let (n, y) = reduced(x);
     // n may reach 128, beyond the exponents of f32: scale in two steps.
+    let half = (n * 0.5 + ROUND) - ROUND;
+    y * power_of_two(half) * power_of_two(n - half)
+}
+
+/// As [`exp`], for x that are not above 0.
+#[inline(always)]
+pub fn exp_of_negative(x: f32) -> f32 {
+    let x = if x < -87.336_5 { -87.336_5 } else { x };
+    let (n, y) = reduced(x);
+    y * power_of_two(n)
+}
+
+/// 1.5 · 2²³: adding it rounds to a whole number.
+const ROUND: f32 = 12_582_912.0;
+
+/// The n of x = n ln 2 + r, and eʳ.
+#[inline(always)]
+fn reduced(x: f32) -> (f32, f32) {
+    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
     let r = x - n * 0.693_359_4;
     let r = r + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
@@ -18,9 +36,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
-    let y = p * r * r + r + 1.0;
-    let half = (n * 0.5 + ROUND) - ROUND;
-    y * power_of_two(half) * power_of_two(n - half)
+    (n, p * r * r + r + 1.0)
 }
 
 /// 2ⁿ for whole n from −126 to 127.
@@ -90,6 +106,7 @@ mod tests {
     #[test]
     fn functions_are_as_good_as_f32_allows() {
         assert!(worst(-8700..8800, 0.01, exp, f64::exp, 0.0) < 3e-7);
+        assert!(worst(-8700..1, 0.01, exp_of_negative, f64::exp, 0.0) < 3e-7);
         assert!(worst(-900..900, 0.01, tanh, f64::tanh, 1e-30) < 5e-7);
         assert!(worst(-600..600, 0.01, erf, candle_core::cpu::erf::erf_f64, 1e-30) < 1e-6);
         assert!(
@@ -105,7 +122,7 @@ mod tests {
 
     #[test]
     fn nan_stays_nan() {
-        for f in [exp, sigmoid, erf, tanh] {
+        for f in [exp, exp_of_negative, sigmoid, erf, tanh] {
             assert!(f(f32::NAN).is_nan());
         }
     }

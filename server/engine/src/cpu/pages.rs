@@ -68,6 +68,39 @@ impl Pages {
     }
 }
 
+/// Values of f32 that begin at a cache line: vectors of a line then never lie across two.
+#[derive(Default)]
+pub struct Lines {
+    lines: Vec<Line>,
+    count: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Lines {
+    /// `count` zeros.
+    pub fn zeros(count: usize) -> Self {
+        Self {
+            lines: vec![Line([0.0; 16]); count.div_ceil(16)],
+            count,
+        }
+    }
+
+    /// The values.
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: lines are arrays of 16 values without gaps, and there are enough of them.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.count) }
+    }
+
+    /// The values, to be changed.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.count) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +115,15 @@ mod tests {
         let large = pages.room(1 << 20);
         large.fill(4.0);
         assert_eq!(large.len(), 1 << 20);
+    }
+
+    #[test]
+    fn lines_hold_what_is_asked_for() {
+        let mut lines = Lines::zeros(17);
+        assert_eq!(lines.as_slice(), [0.0; 17]);
+        lines.as_mut_slice()[16] = 1.0;
+        assert_eq!(lines.as_slice()[15..], [0.0, 1.0]);
+        assert_eq!(lines.as_slice().as_ptr().align_offset(64), 0);
+        assert!(Lines::zeros(0).as_slice().is_empty());
     }
 }

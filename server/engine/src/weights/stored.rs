@@ -164,6 +164,21 @@ impl StoredMatrix {
         Some(&all[self.range.clone()])
     }
 
+    /// `count` numbers of one row as they lie in the file, from column `first` on; `None` if they are
+    /// not in f16.
+    ///
+    /// # Panics
+    /// If the row does not have that many.
+    pub fn f16_bytes(&self, row: usize, first: usize, count: usize) -> Option<&[u8]> {
+        assert!(
+            row < self.rows && first + count <= self.columns,
+            "a panel reaches beyond its matrix"
+        );
+        let bytes = self.bytes().filter(|_| self.format == Format::F16)?;
+        let start = self.format.bytes(row * self.columns + first);
+        Some(&bytes[start..][..self.format.bytes(count)])
+    }
+
     /// Widens `out.len()` numbers of one row, from column `first` on.
     ///
     /// # Panics

@@ -7,7 +7,7 @@
 //! the result is as exact as the f32 units', with a multiple of their speed.
 
 use std::arch::asm;
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
 /// Rows, or columns, that one call of [`multiply`] covers: two tiles.
@@ -312,6 +312,56 @@ wide! {
             }
         }
     }
+}
+
+/// As [`split_row`] in two parts, for whole steps of f16 numbers as they lie in a file.
+///
+/// # Panics
+/// If the machine has no tile registers.
+pub fn split_f16_row(bytes: &[u8], row: usize, panels: &mut [u16]) {
+    /// The upper halves of 32 words.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn halves(low: __m512i, high: __m512i) -> [__m256i; 2] {
+        [low, high].map(|words| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(words)))
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn wide(bytes: &[u8], row: usize, panels: &mut [u16]) {
+        let at = row / 16 * TILE + row % 16 * STEP;
+        let (half, one) = (_mm512_set1_epi32(0x7fff), _mm512_set1_epi32(1));
+        let above = _mm512_set1_epi32(-0x1_0000);
+        let steps = bytes.as_chunks::<{ 2 * STEP }>().0.iter();
+        for (bytes, panel) in steps.zip(panels.chunks_exact_mut(2 * PART)) {
+            // SAFETY: 32 bytes lie at each half.
+            let words =
+                [0, STEP].map(|at| unsafe { _mm256_loadu_si256(bytes[at..].as_ptr().cast()) });
+            let values = words.map(|words| _mm512_cvtph_ps(words));
+            let nearest = values.map(|value| {
+                // As in `round`.
+                let bits = _mm512_castps_si512(value);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), one);
+                let bits = _mm512_add_epi32(bits, _mm512_add_epi32(half, odd));
+                _mm512_and_si512(bits, above)
+            });
+            // Eleven digits less eight: what is left needs no rounding.
+            let rest = [0, 1].map(|at| {
+                _mm512_castps_si512(_mm512_sub_ps(values[at], _mm512_castsi512_ps(nearest[at])))
+            });
+            let parts = [halves(nearest[0], nearest[1]), halves(rest[0], rest[1])];
+            for (part, halves) in panel.chunks_exact_mut(PART).zip(parts) {
+                let target = &mut part[at..at + STEP];
+                for (target, half) in target.chunks_exact_mut(16).zip(halves) {
+                    // SAFETY: there is room for 16 numbers.
+                    unsafe { _mm256_storeu_si256(target.as_mut_ptr().cast(), half) };
+                }
+            }
+        }
+    }
+
+    assert!(available(), "this machine has other instructions");
+    // SAFETY: the machine has these instructions.
+    unsafe { wide(bytes, row, panels) }
 }
 
 wide! {

@@ -211,6 +211,10 @@ mod x86 {
                 let (a, b) = (a.add(k * ROWS), b.add(k * 8 * V));
                 let mut line = [_mm256_setzero_ps(); V];
                 for (v, line) in line.iter_mut().enumerate() {
+                    // As below; and what is asked for here keeps the compiler from loading more
+                    // than there are registers for, which cost a third.
+                    let ahead = b.wrapping_add(16 * 8 * V + 8 * v);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     *line = _mm256_loadu_ps(b.add(8 * v));
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {
@@ -254,6 +258,9 @@ mod x86 {
                 let (a, b) = (a.add(k * ROWS), b.add(k * 16 * V));
                 let mut line = [_mm512_setzero_ps(); V];
                 for (v, line) in line.iter_mut().enumerate() {
+                    // A strip that only just fits the first cache is not always still there.
+                    let ahead = b.wrapping_add(8 * 16 * V + 16 * v);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     *line = _mm512_loadu_ps(b.add(16 * v));
                 }
                 for (i, sums) in sums.iter_mut().enumerate() {

@@ -6,6 +6,7 @@
 mod amx;
 pub(super) mod kernel;
 mod pack;
+mod packed;
 #[cfg(target_arch = "x86_64")]
 mod tiled;
 
@@ -17,6 +18,7 @@ use rayon::prelude::*;
 use super::pages::Pages;
 use kernel::{Kernel, MAX_COLUMNS, MAX_ROWS, Start, VECTORS, kernel};
 pub use pack::{Operand, Patches};
+pub use packed::{Packed, multiply_packed};
 
 /// What is added to a product.
 #[derive(Clone, Copy)]
@@ -90,7 +92,7 @@ enum Unit<'a> {
 /// What this machine multiplies fastest with. It depends on the left operand's depth and kind only.
 fn best_unit(a: &Operand<'_>) -> Unit<'static> {
     #[cfg(target_arch = "x86_64")]
-    if tiled::takes(a) {
+    if matches!(a, Operand::Rows { .. } | Operand::Stored(_)) && tiled::takes(a.depth()) {
         return Unit::Tiles;
     }
     let _ = a;
@@ -344,90 +346,6 @@ impl Task<'_> {
             }
         }
     }
-}
-
-/// A right operand packed whole, for products that take it again and again. Its depth is one panel,
-/// so its vectors should be short.
-pub struct Packed {
-    values: Vec<f32>,
-    count: usize,
-    depth: usize,
-}
-
-impl Packed {
-    /// Number of vectors.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Packs `b`.
-    ///
-    /// # Panics
-    /// If its vectors reach beyond its values.
-    pub fn new(b: &Operand<'_>) -> Self {
-        let (count, depth) = (b.count(), b.depth());
-        assert!(b.is_sound(), "an operand reaches beyond its values");
-        let kernel = kernel();
-        let mut values = Vec::new();
-        let mut scratch = Vec::new();
-        for (first, count, width) in strips(kernel, (0, count)) {
-            let at = values.len();
-            values.resize(at + width * depth, 0.0);
-            let panel = &mut values[at..];
-            b.pack(
-                kernel,
-                (first, count),
-                (0, depth),
-                width,
-                panel,
-                &mut scratch,
-            );
-        }
-        Self {
-            values,
-            count,
-            depth,
-        }
-    }
-}
-
-/// `out[i, j] = Σₖ a[i, k] b[j, k]`, or that added to `out` if `add`, on this thread alone.
-///
-/// # Panics
-/// If the shapes do not fit each other, or `out`.
-pub fn multiply_packed(out: &mut [f32], stride: usize, a: &Operand<'_>, b: &Packed, add: bool) {
-    let (rows, columns, depth) = (a.count(), b.count, b.depth);
-    assert_eq!(
-        depth,
-        a.depth(),
-        "the vectors of a product differ in length"
-    );
-    if rows == 0 || columns == 0 {
-        return;
-    }
-    assert!(
-        (rows - 1) * stride + columns <= out.len() && columns <= stride && a.is_sound(),
-        "a product reaches beyond its output"
-    );
-    let kernel = kernel();
-    let task = Task {
-        kernel,
-        a,
-        b: a,
-        bias: Bias::None,
-        depth,
-        output: Output {
-            start: out.as_mut_ptr(),
-            stride,
-        },
-    };
-    PANELS.with_borrow_mut(|Panels { left, scratch, .. }| {
-        let strips = strips(kernel, (0, columns));
-        for block in pieces((0, rows), ROWS) {
-            let steps = (0, depth);
-            task.block(block, &strips, &b.values, !add, steps, left, scratch);
-        }
-    });
 }
 
 /// Most floating-point operations per second that all compute threads together reach, a

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use super::amx::{
-    AHEAD, LEFT_PARTS, PART, SIDE, STEP, TILE, Tiles, available, split_columns, split_row,
+    AHEAD, LEFT_PARTS, PART, SIDE, STEP, TILE, Tiles, available, split_columns, split_f16_row,
+    split_row,
 };
 use super::kernel::kernel;
 use super::pack::Operand;
@@ -19,6 +20,8 @@ const ROWS: usize = 1024;
 const COLUMNS: usize = SIDE * 2 * LEFT_PARTS * PART / AHEAD;
 /// Depth that is packed row by row before the next: what is written then stays in the first cache.
 const PACKED: usize = 4 * STEP;
+/// Rows that are packed at once with an operand that is packed already.
+const PACKED_ROWS: usize = 128;
 /// Least depth that is worth the splitting.
 const LEAST_DEPTH: usize = 64;
 
@@ -36,12 +39,10 @@ thread_local! {
     static PANELS: RefCell<Panels> = RefCell::default();
 }
 
-/// Whether a product goes this way. That does not depend on the number of rows, since a batch must
-/// give what each of its elements gives alone.
-pub fn takes(a: &Operand<'_>) -> bool {
-    available()
-        && a.depth() >= LEAST_DEPTH
-        && matches!(a, Operand::Rows { .. } | Operand::Stored(_))
+/// Whether products of this depth go this way. That does not depend on the number of rows, since a
+/// batch must give what each of its elements gives alone.
+pub fn takes(depth: usize) -> bool {
+    available() && depth >= LEAST_DEPTH
 }
 
 /// A product, the shapes of which have been checked.
@@ -193,24 +194,94 @@ impl Product<'_> {
             // What is not whole goes through a square of its own.
             let mut square = [[0.0f32; SIDE]; SIDE];
             for (row, line) in square.iter_mut().take(height).enumerate() {
-                for (column, value) in line.iter_mut().take(width).enumerate() {
-                    *value = match self.bias {
-                        _ if !begin => *target.add(row * stride + column),
-                        Bias::None => 0.0,
-                        Bias::Columns(values) => values[first + column],
-                        Bias::Rows(values) => values[top + row],
-                    };
+                let line = &mut line[..width];
+                match self.bias {
+                    _ if !begin => {
+                        let from = target.add(row * stride);
+                        std::ptr::copy_nonoverlapping(from, line.as_mut_ptr(), width);
+                    }
+                    Bias::None => break,
+                    Bias::Columns(values) => line.copy_from_slice(&values[first..][..width]),
+                    Bias::Rows(values) => line.fill(values[top + row]),
                 }
             }
             let result: *mut f32 = square.as_mut_ptr().cast();
             let start = (result.cast_const(), SIDE, 16);
             tiles.multiply(steps, left, right, start, result, SIDE, ahead);
             for (row, line) in square.iter().take(height).enumerate() {
-                for (column, &value) in line.iter().take(width).enumerate() {
-                    *target.add(row * stride + column) = value;
-                }
+                let to = target.add(row * stride);
+                std::ptr::copy_nonoverlapping(line.as_ptr(), to, width);
             }
         }
+    }
+}
+
+/// A right operand packed whole.
+pub struct PackedRight {
+    panels: Vec<u16>,
+    count: usize,
+    depth: usize,
+}
+
+impl PackedRight {
+    /// Packs `b`, which is not stored in half precision.
+    pub fn new(b: &Operand<'_>) -> Self {
+        let (count, depth) = (b.count(), b.depth());
+        let product = Product {
+            a: b,
+            b,
+            bias: Bias::None,
+            output: Output {
+                start: std::ptr::null_mut(),
+                stride: 0,
+            },
+        };
+        let size = depth.div_ceil(STEP) * product.right_parts() * PART;
+        let mut panels = vec![0; count.div_ceil(SIDE) * size];
+        PANELS.with_borrow_mut(|room| {
+            for (span, panel) in pieces((0, count), SIDE).zip(panels.chunks_exact_mut(size)) {
+                let (strip, scratch) = (&mut room.strip, &mut room.scratch);
+                product.pack_right(span, (0, depth), panel, strip, scratch);
+            }
+        });
+        Self {
+            panels,
+            count,
+            depth,
+        }
+    }
+
+    /// `out = a bᵀ`, or that added to it unless `begin`; the shapes have been checked.
+    pub fn multiply(&self, a: &Operand<'_>, output: Output, begin: bool) {
+        let product = Product {
+            a,
+            b: a,
+            bias: Bias::None,
+            output,
+        };
+        let tiles = Tiles::begin().expect("`takes` has looked for the registers");
+        let steps = self.depth.div_ceil(STEP);
+        let size = steps * LEFT_PARTS * PART;
+        let strips = self
+            .panels
+            .chunks_exact(steps * product.right_parts() * PART);
+        PANELS.with_borrow_mut(|Panels { left, scratch, .. }| {
+            for block in pieces((0, a.count()), PACKED_ROWS) {
+                let left = left.room::<u16>(block.1.div_ceil(SIDE) * size);
+                for (span, panel) in pieces(block, SIDE).zip(left.chunks_exact_mut(size)) {
+                    pack_rows(a, span, (0, self.depth), LEFT_PARTS, panel, scratch);
+                }
+                let mut next = strips.clone().skip(1);
+                for (across, right) in pieces((0, self.count), SIDE).zip(strips.clone()) {
+                    let next = next.next().unwrap_or(right);
+                    let bars = pieces(block, SIDE).zip(left.chunks_exact(size));
+                    for (index, (down, left)) in bars.enumerate() {
+                        let ahead = &next[(index * steps * AHEAD / 2).min(next.len())..];
+                        product.square(&tiles, (left, right), down, across, begin, ahead);
+                    }
+                }
+            }
+        });
     }
 }
 
@@ -229,6 +300,14 @@ fn pack_rows(
     let groups = panels.chunks_mut(PACKED / STEP * parts * PART);
     for ((k, depth), panels) in pieces((k, depth), PACKED).zip(groups) {
         for row in 0..count {
+            if let Operand::Stored(matrix) = operand
+                && parts == 2
+                && depth.is_multiple_of(STEP)
+                && let Some(bytes) = matrix.f16_bytes(first + row, k, depth)
+            {
+                split_f16_row(bytes, row, panels);
+                continue;
+            }
             with_row(operand, first + row, (k, depth), scratch, |values| {
                 split_row(values, row, parts, panels);
             });
@@ -307,6 +386,29 @@ mod tests {
                 let sum = part(place) + part(place + PART) + part(place + 2 * PART);
                 assert_eq!(sum, value);
             }
+        }
+    }
+
+    /// Every number of half precision there is.
+    #[test]
+    fn stored_halves_are_split_as_any_number() {
+        if !available() {
+            eprintln!("not tested: this machine has no tile registers (AMX)");
+            return;
+        }
+        let bytes: Vec<u8> = (0..=u16::MAX)
+            .filter(|&bits| half::f16::from_bits(bits).is_finite())
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let steps = bytes.len() / (2 * STEP);
+        let bytes = &bytes[..2 * STEP * steps];
+        let mut values = vec![0.0; STEP * steps];
+        crate::cpu::widen_f16(bytes, &mut values);
+        for row in [0, 15, 17] {
+            let [mut got, mut want] = [(); 2].map(|()| vec![0; steps * 2 * PART]);
+            split_f16_row(bytes, row, &mut got);
+            split_row(&values, row, 2, &mut want);
+            assert!(got == want);
         }
     }
 
