@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build cuda site server test end2end fuzz format clean-cache
+.PHONY: help run build cuda site server test end2end fuzz bench bench-peers format clean-cache
 
 # ARGS reaches the program: make run ARGS='--addr 127.0.0.1:8080'
 ARGS ?=
@@ -32,6 +32,12 @@ end2end: build ## Runs only the browser tests: make end2end ARGS='--project phon
 
 fuzz: ## Feeds one of the engine's readers hostile bytes: make fuzz ARGS='gguf 3600'
 	@.ci/fuzz.sh $(ARGS)
+
+bench: ## Measures the engine on a full-size model with random weights: make bench ARGS='--size 1024'
+	@.ci/bench.sh $(ARGS)
+
+bench-peers: ## The same beside diffusers, run by run in turns: make bench-peers ARGS='--part unet'
+	@.ci/bench.sh peers $(ARGS)
 
 format: ## Formats the Rust code
 	@cargo fmt --all

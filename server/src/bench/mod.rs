@@ -225,12 +225,13 @@ fn print(report: &Report, json: bool) {
         report.peak_gflop_per_s,
     );
     println!(
-        "loading {:.2} s, first result after {:.2} s; peak memory {:.2} GiB ({:.2} GiB of it not in files), {} page faults a run",
+        "loading {:.2} s, first result after {:.2} s; peak memory {:.2} GiB ({:.2} GiB of it not in files), {} page faults and {:.2} s of processor time a run",
         report.loading_s,
         report.first_result_s,
         report.usage.peak_resident_gib,
         report.usage.anonymous_gib,
         report.usage.page_faults,
+        report.usage.processor_s,
     );
     for line in report.profile.iter().take(25) {
         println!(

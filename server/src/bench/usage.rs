@@ -15,6 +15,9 @@ pub struct Usage {
     pub page_faults: u64,
     /// Page faults that did.
     pub disk_faults: u64,
+    /// Seconds of processor time, all threads together: per run in a report. Unlike the seconds of
+    /// a clock it says something on a machine that others use, too.
+    pub processor_s: f64,
 }
 
 impl Usage {
@@ -50,13 +53,16 @@ impl Usage {
             // proc(5): minflt is the 10th field, majflt the 12th; two went before the bracket.
             page_faults: field(7),
             disk_faults: field(9),
+            // utime and stime, in ticks of a hundredth second on every Linux.
+            processor_s: (field(11) + field(12)) as f64 / 100.0,
         }
     }
 
-    /// The faults since `before`, per run.
+    /// Faults and processor time since `before`, per run.
     pub fn since(self, before: &Self, runs: u32) -> Self {
         let runs = u64::from(runs.max(1));
         Self {
+            processor_s: (self.processor_s - before.processor_s).max(0.0) / runs as f64,
             page_faults: self.page_faults.saturating_sub(before.page_faults) / runs,
             disk_faults: self.disk_faults.saturating_sub(before.disk_faults) / runs,
             ..self
@@ -71,13 +77,15 @@ mod tests {
     #[test]
     fn the_systems_words_are_read() {
         let status = "VmPeak:\t 9 kB\nVmHWM:\t 2097152 kB\nRssAnon:\t  524288 kB\n";
-        let stat = "17 (a) b) S 1 2 3 4 5 6 700 8 90 10 11";
+        let stat = "17 (a) b) S 1 2 3 4 5 6 700 8 90 10 811 122";
         let later = Usage::parse(status, stat);
         assert_eq!((later.peak_resident_gib, later.anonymous_gib), (2.0, 0.5));
         assert_eq!((later.page_faults, later.disk_faults), (700, 90));
-        let before = Usage::parse(status, "17 (a) S 1 2 3 4 5 6 100 8 30");
+        assert!((later.processor_s - 9.33).abs() < 1e-9);
+        let before = Usage::parse(status, "17 (a) S 1 2 3 4 5 6 100 8 30 10 211 122");
         let per_run = later.since(&before, 3);
         assert_eq!((per_run.page_faults, per_run.disk_faults), (200, 20));
+        assert!((per_run.processor_s - 2.0).abs() < 1e-9);
         assert_eq!(Usage::parse("", "").page_faults, 0);
     }
 }

@@ -179,7 +179,7 @@ impl CustomOp2 for Conv2d<'_> {
         let flops = 2.0 * (batch * outputs) as f64 * (taps * pixels) as f64;
         if kernel == 3
             && self.geometry.stride == 1
-            && winograd::pays(channels, outputs, out_height, out_width)
+            && winograd::pays(channels, out_height, out_width)
         {
             let convolution = Convolution {
                 input,

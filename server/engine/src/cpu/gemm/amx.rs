@@ -314,11 +314,11 @@ wide! {
     }
 }
 
-/// As [`split_row`] in two parts, for whole steps of f16 numbers as they lie in a file.
+/// As [`split_row`], for whole steps of f16 numbers as they lie in a file: a third part is zero.
 ///
 /// # Panics
 /// If the machine has no tile registers.
-pub fn split_f16_row(bytes: &[u8], row: usize, panels: &mut [u16]) {
+pub fn split_f16_row(bytes: &[u8], row: usize, parts: usize, panels: &mut [u16]) {
     /// The upper halves of 32 words.
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -327,12 +327,12 @@ pub fn split_f16_row(bytes: &[u8], row: usize, panels: &mut [u16]) {
     }
 
     #[target_feature(enable = "avx512f")]
-    fn wide(bytes: &[u8], row: usize, panels: &mut [u16]) {
+    fn wide(bytes: &[u8], row: usize, count: usize, panels: &mut [u16]) {
         let at = row / 16 * TILE + row % 16 * STEP;
         let (half, one) = (_mm512_set1_epi32(0x7fff), _mm512_set1_epi32(1));
         let above = _mm512_set1_epi32(-0x1_0000);
         let steps = bytes.as_chunks::<{ 2 * STEP }>().0.iter();
-        for (bytes, panel) in steps.zip(panels.chunks_exact_mut(2 * PART)) {
+        for (bytes, panel) in steps.zip(panels.chunks_exact_mut(count * PART)) {
             // SAFETY: 32 bytes lie at each half.
             let words =
                 [0, STEP].map(|at| unsafe { _mm256_loadu_si256(bytes[at..].as_ptr().cast()) });
@@ -348,7 +348,11 @@ pub fn split_f16_row(bytes: &[u8], row: usize, panels: &mut [u16]) {
             let rest = [0, 1].map(|at| {
                 _mm512_castps_si512(_mm512_sub_ps(values[at], _mm512_castsi512_ps(nearest[at])))
             });
-            let parts = [halves(nearest[0], nearest[1]), halves(rest[0], rest[1])];
+            let parts = [
+                halves(nearest[0], nearest[1]),
+                halves(rest[0], rest[1]),
+                [_mm256_setzero_si256(); 2],
+            ];
             for (part, halves) in panel.chunks_exact_mut(PART).zip(parts) {
                 let target = &mut part[at..at + STEP];
                 for (target, half) in target.chunks_exact_mut(16).zip(halves) {
@@ -361,7 +365,7 @@ pub fn split_f16_row(bytes: &[u8], row: usize, panels: &mut [u16]) {
 
     assert!(available(), "this machine has other instructions");
     // SAFETY: the machine has these instructions.
-    unsafe { wide(bytes, row, panels) }
+    unsafe { wide(bytes, row, parts, panels) }
 }
 
 wide! {

@@ -446,7 +446,8 @@ mod tests {
         }
     }
 
-    /// Every kernel, with sizes around the edges of tiles and panels, against sums in f64.
+    /// Every kernel, with sizes around the edges of tiles and panels, against sums in f64; the right
+    /// operand once as weights in f16, once as columns of f32.
     #[test]
     fn products_are_right_at_every_edge() {
         let mut generator = TorchGenerator::new(1);
@@ -464,9 +465,14 @@ mod tests {
                 (1100, 40, 70),
             ] {
                 let a = generator.randn(rows * depth);
-                let b = generator.randn(columns * depth);
+                let b: Vec<f32> = generator
+                    .randn(columns * depth)
+                    .into_iter()
+                    .map(|value| half::f16::from_f32(value).to_f32())
+                    .collect();
                 let bias = generator.randn(columns);
                 let stored = StoredMatrix::from_values(&b, columns, depth).expect("a matrix");
+                let stored = stored.halved();
                 let rows_of_a = Operand::Rows {
                     values: &a,
                     count: rows,

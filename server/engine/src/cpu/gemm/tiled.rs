@@ -301,11 +301,10 @@ fn pack_rows(
     for ((k, depth), panels) in pieces((k, depth), PACKED).zip(groups) {
         for row in 0..count {
             if let Operand::Stored(matrix) = operand
-                && parts == 2
                 && depth.is_multiple_of(STEP)
                 && let Some(bytes) = matrix.f16_bytes(first + row, k, depth)
             {
-                split_f16_row(bytes, row, panels);
+                split_f16_row(bytes, row, parts, panels);
                 continue;
             }
             with_row(operand, first + row, (k, depth), scratch, |values| {
@@ -404,10 +403,10 @@ mod tests {
         let bytes = &bytes[..2 * STEP * steps];
         let mut values = vec![0.0; STEP * steps];
         crate::cpu::widen_f16(bytes, &mut values);
-        for row in [0, 15, 17] {
-            let [mut got, mut want] = [(); 2].map(|()| vec![0; steps * 2 * PART]);
-            split_f16_row(bytes, row, &mut got);
-            split_row(&values, row, 2, &mut want);
+        for (row, parts) in [(0, 2), (15, 3), (17, 2)] {
+            let [mut got, mut want] = [(); 2].map(|()| vec![0; steps * parts * PART]);
+            split_f16_row(bytes, row, parts, &mut got);
+            split_row(&values, row, parts, &mut want);
             assert!(got == want);
         }
     }

@@ -56,10 +56,12 @@ pub struct Convolution<'a> {
     pub out_width: usize,
 }
 
-/// Whether the method pays: the transforms need enough channels on both sides to be worth it, the
-/// weights enough tiles. Says nothing of the batch, since n images must be what each is alone.
-pub fn pays(channels: usize, outputs: usize, out_height: usize, out_width: usize) -> bool {
-    channels >= 32 && outputs >= 32 && out_height.div_ceil(TILE) * out_width.div_ceil(TILE) >= 64
+/// Whether the method pays: there must be enough channels to be worth transforming tiles back, and
+/// enough tiles to be worth transforming weights. Few outputs do no harm: the input is transformed
+/// for less than it is unfolded. Says nothing of the batch, since n images must be what each is
+/// alone.
+pub fn pays(channels: usize, out_height: usize, out_width: usize) -> bool {
+    channels >= 32 && out_height.div_ceil(TILE) * out_width.div_ceil(TILE) >= 64
 }
 
 thread_local! {
