@@ -174,7 +174,7 @@ impl StoredMatrix {
             row < self.rows && first + count <= self.columns,
             "a panel reaches beyond its matrix"
         );
-        let bytes = self.bytes().filter(|_| self.format == Format::F16)?;
+        let bytes = self.as_bytes().filter(|_| self.format == Format::F16)?;
         let start = self.format.bytes(row * self.columns + first);
         Some(&bytes[start..][..self.format.bytes(count)])
     }
