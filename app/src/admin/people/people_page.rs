@@ -82,6 +82,8 @@ fn People() -> impl IntoView {
                     }
                 })}
             </Transition>
+            // Outside of what is asked for again, so that its word on the new user stays.
+            <NewUser changes=changes/>
         </div>
     }
 }
@@ -92,24 +94,22 @@ fn Everybody(data: PeopleData, changes: RwSignal<u32>) -> impl IntoView {
         {(!data.waiting.is_empty()).then(|| view! { <Waiting rows=data.waiting changes=changes/> })}
         <Users users=data.users/>
         <Invitations rows=data.invitations changes=changes/>
-        <NewUser changes=changes/>
         <SelfSignUp on=data.self_sign_up changes=changes/>
     }
 }
 
-/// Counts `changes` up each time the action has an answer.
+/// Counts `changes` up when the action has succeeded. An error must stay where it is said.
 pub(super) fn renew_after<S>(action: ServerAction<S>, changes: RwSignal<u32>)
 where
     S: leptos::server_fn::ServerFn + Send + Sync + Clone + 'static,
     S::Output: Send + Sync + 'static,
     S::Error: Send + Sync + 'static,
 {
-    Effect::new(move |before: Option<usize>| {
-        let version = action.version().get();
-        if before.is_some_and(|before| before != version) {
+    Effect::new(move |_| {
+        let is_done = action.value().with(|answer| matches!(answer, Some(Ok(_))));
+        if is_done {
             changes.update(|n| *n += 1);
         }
-        version
     });
 }
 
