@@ -14,7 +14,7 @@ use crate::admin::{
 use crate::error::AppError;
 use crate::gallery::{
     Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
-    Trash,
+    NewShareLink, ShareLink, SharedImage, Trash,
 };
 use crate::studio::{
     AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary, PromptTokens,
@@ -186,6 +186,20 @@ pub trait Gallery: Send + Sync {
         viewer: &Viewer,
         act: CollectionAct,
     ) -> Answer<Option<Collection>>;
+    /// The open links to one of the viewer's images, newest first.
+    async fn share_links(&self, viewer: &Viewer, id: &ImageId) -> Answer<Vec<ShareLink>>;
+    /// Makes a link by which anybody may look at one of the viewer's images.
+    async fn create_share_link(
+        &self,
+        viewer: &Viewer,
+        id: &ImageId,
+        days: u32,
+        with_settings: bool,
+    ) -> Answer<NewShareLink>;
+    /// Ends one of the viewer's links.
+    async fn revoke_share_link(&self, viewer: &Viewer, id: &str) -> Answer<()>;
+    /// What a link leads to, for whoever holds its secret.
+    async fn open_share_link(&self, secret: &str) -> Answer<SharedImage>;
 }
 
 /// What only administrators may ask; each method refuses anybody else with `Forbidden`.

@@ -20,7 +20,9 @@ pub mod studio; // asking for an image, watching it appear
 use crate::account::{AccountPage, JoinPage, SetupPage, SignInPage, SignUpPage};
 use crate::admin::{AdminPage, AuditLogPage, PeoplePage, PersonPage};
 use crate::components::{Nav, Toasts};
-use crate::gallery::{CollectionsPage, GalleryIndexPage, ImagePage, TrashPage, provide_undo};
+use crate::gallery::{
+    CollectionsPage, ComparePage, GalleryIndexPage, ImagePage, SharedPage, TrashPage, provide_undo,
+};
 use crate::not_found::NotFound;
 use crate::studio::StudioPage;
 use leptos::prelude::*;
@@ -88,6 +90,8 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/gallery") view=GalleryIndexPage ssr=SsrMode::Async/>
                     <Route path=path!("/gallery/:id") view=ImagePage ssr=SsrMode::Async/>
                     <Route path=path!("/collections") view=CollectionsPage ssr=SsrMode::Async/>
+                    <Route path=path!("/compare") view=ComparePage ssr=SsrMode::Async/>
+                    <Route path=path!("/s/:secret") view=SharedPage ssr=SsrMode::Async/>
                     <Route path=path!("/trash") view=TrashPage ssr=SsrMode::Async/>
                     <Route path=path!("/account") view=AccountPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>

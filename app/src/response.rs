@@ -7,7 +7,7 @@
 use crate::error::AppError;
 use http::header::{ACCEPT, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use leptos::prelude::use_context;
 use leptos_axum::ResponseOptions;
 
@@ -29,6 +29,16 @@ pub fn set_status(status: u16) {
         StatusCode::from_u16(status),
     ) {
         options.set_status(status);
+    }
+}
+
+/// Tells search engines to leave the page alone, whatever they find in it.
+pub fn forbid_indexing() {
+    if let Some(options) = use_context::<ResponseOptions>() {
+        options.insert_header(
+            HeaderName::from_static("x-robots-tag"),
+            HeaderValue::from_static("noindex, nofollow"),
+        );
     }
 }
 

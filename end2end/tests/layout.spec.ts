@@ -20,7 +20,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
       };
       await look('/setup');
       await setUp(page, server);
-      for (const path of ['/', '/gallery', '/account', '/admin']) await look(path);
+      for (const path of ['/', '/gallery', '/collections', '/trash', '/account', '/admin']) await look(path);
       await signOut(page);
       await look('/sign-in');
 

@@ -481,8 +481,8 @@ fn html_is_never_pasted_together() {
 
 #[test]
 fn whoever_asks_comes_first() {
-    /// What is asked before anybody is signed in, or by whoever holds the session itself.
-    const DOORS: [&str; 8] = [
+    /// What is asked before anybody is signed in, or by whoever holds the session or a link itself.
+    const DOORS: [&str; 9] = [
         "needs_setup",
         "create_first_admin",
         "sign_in",
@@ -491,6 +491,7 @@ fn whoever_asks_comes_first() {
         "accept_invitation",
         "may_sign_up",
         "sign_up",
+        "open_share_link",
     ];
     fn rule(source: &Source) -> Vec<String> {
         if source.path != "app/src/backend.rs" {

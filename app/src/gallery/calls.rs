@@ -4,7 +4,10 @@
     reason = "the macro makes a public struct of each function; its fields are the arguments"
 )]
 
-use super::{Collection, Facets, GalleryPage, ImageDetail, ImageId, ImageQuery, Trash};
+use super::{
+    Collection, Facets, GalleryPage, ImageDetail, ImageId, ImageQuery, NewShareLink, ShareLink,
+    SharedImage, Trash,
+};
 use crate::error::AppError;
 use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -274,4 +277,42 @@ async fn change(act: CollectionAct) -> Result<Option<Collection>, AppError> {
         .await?;
     response::redirect_plain_form("/collections");
     Ok(changed)
+}
+
+/// The open links to one of the viewer's images.
+#[server(endpoint = "list_share_links")]
+pub async fn list_share_links(id: ImageId) -> Result<Vec<ShareLink>, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.gallery.share_links(&viewer, &id).await
+}
+
+/// Makes a link by which anybody may look at one of the viewer's images.
+#[server(endpoint = "create_share_link")]
+pub async fn create_share_link(
+    id: ImageId,
+    days: u32,
+    #[server(default)] with_settings: bool,
+) -> Result<NewShareLink, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .gallery
+        .create_share_link(&viewer, &id, days, with_settings)
+        .await
+}
+
+/// Ends a link of the viewer's.
+#[server(endpoint = "revoke_share_link")]
+pub async fn revoke_share_link(id: String) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.gallery.revoke_share_link(&viewer, &id).await
+}
+
+/// What a link leads to; nobody need be signed in.
+#[server(endpoint = "open_share_link")]
+pub async fn open_share_link(secret: String) -> Result<SharedImage, AppError> {
+    let opened = use_backend()?.gallery.open_share_link(&secret).await;
+    if matches!(opened, Err(AppError::NotFound)) {
+        response::set_status(404);
+    }
+    opened
 }

@@ -1,5 +1,6 @@
 //! What can be done with one image: kept, marked, collected, started again from, thrown away.
 
+use super::share::Share;
 use super::undo::use_undo;
 use super::{
     Collection, DeleteImage, ImageDetail, ImageId, collect_images, list_collections, rate_images,
@@ -34,6 +35,7 @@ pub fn Acts(
                 <Delete id=id.clone()/>
             </div>
             <Collect id=id.clone()/>
+            <Share id=id.clone()/>
         }
     });
     view! {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod collections_page;
+mod compare_page; // two images beside or over each other
 mod gallery_page;
 mod image_acts; // what can be done with one image
 mod image_page;
@@ -10,15 +11,19 @@ mod places; // between all, favourites, collections and trash
 mod query; // what is looked for, as an address and as a form
 mod search_bar;
 mod selection; // several images at once
+mod share; // links for people without an account
+mod shared_page; // what such a link leads to
 mod trash_page;
 mod undo; // what was just moved to the trash
 mod wall; // the images in justified rows
 
 pub use calls::*;
 pub use collections_page::CollectionsPage;
+pub use compare_page::ComparePage;
 pub use gallery_page::GalleryPage as GalleryIndexPage;
 pub use image_page::ImagePage;
 pub use query::ImageQuery;
+pub use shared_page::SharedPage;
 pub use trash_page::TrashPage;
 pub use undo::{UndoToast, provide_undo};
 
@@ -190,6 +195,46 @@ pub enum CollectionAct {
         id: CollectionId,
     },
 }
+
+/// A link by which anybody may look at one image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareLink {
+    /// What revoking names; it opens nothing.
+    pub id: String,
+    /// Whether prompt and settings are shown too.
+    pub with_settings: bool,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds.
+    pub expires_at: i64,
+}
+
+/// A link that was just made. Its secret is not kept anywhere: it is told this once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewShareLink {
+    /// The link.
+    pub link: ShareLink,
+    /// Where it leads, on this server.
+    pub path: String,
+}
+
+/// What somebody with a link sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SharedImage {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// `#rrggbb`
+    pub dominant_colour: String,
+    /// Unix milliseconds.
+    pub expires_at: i64,
+    /// What it was made with, where that is shared too.
+    pub settings: Option<Settings>,
+}
+
+/// Longest time that a link may last, in days.
+pub const MAX_SHARE_DAYS: u32 = 365;
 
 /// A file that was brought in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -213,6 +213,14 @@ pub fn SelectionBar(
                 {count}
                 <span class="hidden">{move || said.get()}</span>
             </p>
+            {move || (hydrated.get() && selection.count() == 2).then(|| {
+                let ids = selection.ids();
+                let href = match ids.as_slice() {
+                    [a, b] => format!("/compare?a={}&b={}", a.0, b.0),
+                    _ => "/gallery".into(),
+                };
+                view! { <a class="button button-small" href=href>"Compare"</a> }
+            })}
             <button
                 class="button button-small" type="submit" formaction="/api/images/zip" disabled=busy
             >"Download"</button>

@@ -64,7 +64,8 @@ pub struct Page {
 }
 
 impl House {
-    fn note(&self, what: String) {
+    /// Remembers what was asked.
+    pub fn note(&self, what: String) {
         self.asked.lock().unwrap().push(what);
     }
 
@@ -111,7 +112,8 @@ impl House {
         }
     }
 
-    fn card(&self, number: usize) -> ImageCard {
+    /// An image of the gallery.
+    pub fn card(&self, number: usize) -> ImageCard {
         ImageCard {
             id: ImageId(format!("img-{number}")),
             width: 128,
@@ -399,152 +401,6 @@ impl Jobs for House {
             degraded: true,
             reason: Some("The GPU has compute capability 12.0; this build carries 8.0–9.0.".into()),
         })
-    }
-}
-
-#[async_trait]
-impl Gallery for House {
-    async fn find_images(
-        &self,
-        _: &Viewer,
-        query: &ImageQuery,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Answer<GalleryPage> {
-        if query.q == "nothing" {
-            return Ok(GalleryPage::default());
-        }
-        let start = match after {
-            None => 0,
-            Some(cursor) => cursor
-                .parse()
-                .map_err(|_| AppError::invalid("after", "That is not a page of the gallery."))?,
-        };
-        let end = (start + limit as usize).min(self.images);
-        Ok(GalleryPage {
-            images: (start..end).map(|number| self.card(number)).collect(),
-            next: (end < self.images).then(|| end.to_string()),
-            total: self.images as u64,
-            more: false,
-            mine: true,
-        })
-    }
-
-    async fn facets(&self, _: &Viewer, _: &ImageQuery) -> Answer<Facets> {
-        Ok(Facets {
-            models: vec![FacetValue {
-                value: self.prompt.clone(),
-                count: self.images as u64,
-            }],
-            months: vec![FacetValue {
-                value: "2026-11".into(),
-                count: self.images as u64,
-            }],
-            favourites: 1,
-            ..Facets::default()
-        })
-    }
-
-    async fn act(&self, _: &Viewer, ids: &[ImageId], act: ImageAct) -> Answer<u32> {
-        let names: Vec<&str> = ids.iter().map(|id| id.0.as_str()).collect();
-        self.note(format!("{act:?} {}", names.join(" ")));
-        Ok(ids.len() as u32)
-    }
-
-    async fn trash(&self, _: &Viewer, _: Option<&str>, _: u32) -> Answer<Trash> {
-        Ok(Trash {
-            images: (0..self.images.min(2))
-                .map(|number| self.card(number))
-                .collect(),
-            next: None,
-            total: self.images.min(2) as u64,
-            days: 30,
-        })
-    }
-
-    async fn empty_trash(&self, _: &Viewer) -> Answer<u32> {
-        self.note("empty trash".into());
-        Ok(2)
-    }
-
-    async fn set_trash_days(&self, _: &Viewer, days: u32) -> Answer<()> {
-        self.note(format!("trash days {days}"));
-        Ok(())
-    }
-
-    async fn collections(&self, _: &Viewer) -> Answer<Vec<Collection>> {
-        if self.images == 0 {
-            return Ok(Vec::new());
-        }
-        let collection = |id: &str, mine: bool| Collection {
-            id: CollectionId(id.into()),
-            name: self.prompt.clone(),
-            shared: !mine,
-            mine,
-            owner: "bob".into(),
-            images: 1,
-            cover: mine.then(|| self.card(1)),
-        };
-        Ok(vec![collection("c-1", true), collection("c-2", false)])
-    }
-
-    async fn change_collection(
-        &self,
-        viewer: &Viewer,
-        act: CollectionAct,
-    ) -> Answer<Option<Collection>> {
-        self.note(format!("{act:?}"));
-        Ok(self.collections(viewer).await?.into_iter().next())
-    }
-
-    async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
-        if !["img-1", "img-old"].contains(&id.0.as_str()) {
-            return Err(AppError::NotFound);
-        }
-        if id.0 == "img-old" {
-            let new = Gallery::image(self, viewer, &ImageId("img-1".into())).await?;
-            return Ok(ImageDetail {
-                device: String::new(),
-                dtype: String::new(),
-                fallback_reason: None,
-                rungs: Vec::new(),
-                timings: PhaseTimings::default(),
-                ..new
-            });
-        }
-        Ok(ImageDetail {
-            card: self.card(1),
-            settings: self.settings(),
-            scheduler: "euler".into(),
-            device: "cpu".into(),
-            dtype: "f32".into(),
-            fallback_reason: Some("No driver.".into()),
-            rungs: machine::rungs(&self.prompt),
-            timings: PhaseTimings {
-                queued_s: 1.0,
-                loading_s: 0.0,
-                text_encoding_s: 0.2,
-                denoising_s: 3.0,
-                decoding_s: 0.3,
-                total_s: 3.6,
-            },
-            notes: vec![self.prompt.clone()],
-            bytes: 20_480,
-            sha256: "ab".repeat(32),
-            job_id: JobId("job-1".into()),
-            mine: true,
-            owner: "ada".into(),
-            imported_from: None,
-            parent: Some(self.card(2)),
-            children: vec![self.card(0)],
-            newer: Some(ImageId("img-0".into())),
-            older: None,
-        })
-    }
-
-    async fn delete_image(&self, _: &Viewer, id: &ImageId) -> Answer<()> {
-        self.note(format!("delete {}", id.0));
-        Ok(())
     }
 }
 

@@ -7,4 +7,5 @@ mod fake;
 mod forms;
 mod html;
 mod machine;
+mod pictures;
 mod rendered;

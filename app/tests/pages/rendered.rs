@@ -46,6 +46,10 @@ async fn every_page() -> Vec<(&'static str, Page)> {
         (&busy, member(), "/collections"),
         (&blank, member(), "/trash"),
         (&busy, admin(), "/trash"),
+        (&busy, admin(), "/compare?a=img-1&b=img-1"),
+        (&busy, None, "/s/good"),
+        (&busy, None, "/s/bare"),
+        (&busy, admin(), "/s/nothing"),
         (&busy, admin(), "/account"),
         (&busy, admin(), "/admin"),
         (&busy, admin(), "/admin/people"),
@@ -268,6 +272,20 @@ async fn the_gallery_pages_by_links() {
             .iter()
             .any(|tag| tag.get("href").is_some_and(|href| href.contains("after=")))
     );
+}
+
+#[tokio::test]
+async fn a_shared_image_is_all_that_its_page_shows() {
+    let page = get(&busy(), None, "/s/bare").await;
+    assert_eq!(page.status, 200);
+    assert!(page.html.contains("/s/bare/image.png"));
+    assert!(page.html.contains("noindex"));
+    for secret in [HOSTILE, "/gallery", "/account", "img-1"] {
+        assert!(!page.html.contains(secret), "{secret}");
+    }
+    assert_eq!(get(&busy(), None, "/s/nothing").await.status, 404);
+    let with_settings = get(&busy(), None, "/s/good").await;
+    assert!(with_settings.html.contains("18446744073709551615"));
 }
 
 #[tokio::test]

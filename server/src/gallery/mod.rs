@@ -8,6 +8,7 @@ pub mod import; // images that were made elsewhere
 pub mod metadata; // what a PNG says about itself
 mod port; // what may be asked
 mod search; // queries, pages, facets
+pub mod shares; // links for people without an account
 pub mod store; // rows
 mod trash; // what was deleted and can still be had back
 pub mod zip; // several originals as one file
@@ -25,7 +26,7 @@ pub use files::{ImageHash, ImageStore};
 pub use metadata::Facts;
 
 use crate::config::ServeConfig;
-use crate::db::Db;
+use crate::db::{Db, now_ms};
 use crate::error::ServerError;
 use files::{FileError, SWEEP_AGE};
 
@@ -161,6 +162,9 @@ impl GalleryService {
                 Ok(0) => {}
                 Ok(gone) => tracing::info!(gone, "images left the trash for good"),
                 Err(error) => tracing::error!(%error, "the trash could not be swept"),
+            }
+            if let Err(error) = shares::store::delete_expired(&self.db, now_ms()).await {
+                tracing::error!(%error, "links that are over could not be removed");
             }
             if swept.is_some_and(|at| at.elapsed() < SWEEP_AGE) {
                 continue;

@@ -6,11 +6,12 @@ use atelier_app::backend::{Answer, Gallery};
 use atelier_app::error::AppError;
 use atelier_app::gallery::{
     Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
-    MAX_PAGE, MAX_SELECTED, Trash,
+    MAX_PAGE, MAX_SELECTED, NewShareLink, ShareLink, SharedImage, Trash,
 };
 
 use super::search::{self, Filter};
-use super::{GalleryService, collections, store, trash};
+use super::{GalleryService, collections, shares, store, trash};
+use crate::db::now_ms;
 
 #[async_trait]
 impl Gallery for GalleryService {
@@ -130,6 +131,31 @@ impl Gallery for GalleryService {
         act: CollectionAct,
     ) -> Answer<Option<Collection>> {
         self.act_on_collection(viewer, act).await
+    }
+
+    async fn share_links(&self, viewer: &Viewer, id: &ImageId) -> Answer<Vec<ShareLink>> {
+        Ok(shares::store::list(&self.db, viewer, id, now_ms()).await?)
+    }
+
+    async fn create_share_link(
+        &self,
+        viewer: &Viewer,
+        id: &ImageId,
+        days: u32,
+        with_settings: bool,
+    ) -> Answer<NewShareLink> {
+        self.make_link(viewer, id, days, with_settings).await
+    }
+
+    async fn revoke_share_link(&self, viewer: &Viewer, id: &str) -> Answer<()> {
+        match shares::store::delete(&self.db, viewer, id).await? {
+            true => Ok(()),
+            false => Err(AppError::NotFound),
+        }
+    }
+
+    async fn open_share_link(&self, secret: &str) -> Answer<SharedImage> {
+        self.open_link(secret).await
     }
 }
 

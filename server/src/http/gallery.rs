@@ -8,7 +8,7 @@ use atelier_app::backend::Gallery as _;
 use atelier_app::error::AppError;
 use atelier_app::gallery::{
     Collection, CollectionAct, CollectionId, Facets, GalleryPage, ImageAct, ImageDetail, ImageId,
-    ImageQuery, Trash,
+    ImageQuery, NewShareLink, ShareLink, Trash,
 };
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -187,6 +187,52 @@ pub(super) async fn delete_collection(
         id: CollectionId(id),
     };
     services.gallery.change_collection(&viewer, act).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How long a link lasts, and what it shows.
+#[derive(Deserialize)]
+pub(super) struct WantedLink {
+    days: u32,
+    #[serde(default)]
+    with_settings: bool,
+}
+
+/// `GET /api/images/{id}/shares`: its open links, without their secrets.
+pub(super) async fn share_links(
+    ApiViewer(viewer): ApiViewer,
+    State(services): State<Services>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<ShareLink>>, Problem> {
+    let links = services.gallery.share_links(&viewer, &ImageId(id)).await?;
+    Ok(Json(links))
+}
+
+/// `POST /api/images/{id}/shares`: `{"days": 7, "with_settings": false}`.
+pub(super) async fn create_share_link(
+    ApiViewer(viewer): ApiViewer,
+    State(services): State<Services>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<NewShareLink>), Problem> {
+    let WantedLink {
+        days,
+        with_settings,
+    } = read(&body, "days")?;
+    let made = services
+        .gallery
+        .create_share_link(&viewer, &ImageId(id), days, with_settings)
+        .await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// `DELETE /api/shares/{id}`: ends a link at once.
+pub(super) async fn revoke_share_link(
+    ApiViewer(viewer): ApiViewer,
+    State(services): State<Services>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    services.gallery.revoke_share_link(&viewer, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

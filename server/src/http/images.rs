@@ -8,7 +8,7 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
     X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use atelier_app::error::AppError;
@@ -22,6 +22,7 @@ use crate::startup::Services;
 
 /// A browser that shows the file by itself runs nothing in it and loads nothing for it.
 const POLICY: &str = "default-src 'none'; sandbox";
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 const KEPT: &str = "private, max-age=31536000, immutable";
 
 /// `GET /images/{id}.png`; with `?download`, as a file to save.
@@ -53,6 +54,30 @@ pub(super) async fn thumbnail(
         &headers,
     )
     .await
+}
+
+/// `GET /s/{secret}/image.png`: the image that a link leads to. No cache may keep it, so that a
+/// revoked link is over at once.
+pub(super) async fn shared(
+    State(services): State<Services>,
+    Path(secret): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let file = services.gallery.shared_file(&secret).await?;
+    let mut response = file.bytes.into_response();
+    let answer = response.headers_mut();
+    answer.insert(CONTENT_TYPE, HeaderValue::from_static("image/png"));
+    answer.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    answer.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.insert(ROBOTS, HeaderValue::from_static("noindex, nofollow"));
+    if asks_for_download(query.as_deref()) {
+        let name = format!("attachment; filename=\"{}\"", file.name);
+        if let Ok(value) = HeaderValue::from_str(&name) {
+            answer.insert(CONTENT_DISPOSITION, value);
+        }
+    }
+    Ok(response)
 }
 
 async fn serve(

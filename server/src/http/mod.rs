@@ -23,7 +23,7 @@ use atelier_app::error::AppError;
 use axum::extract::{DefaultBodyLimit, FromRef, MatchedPath};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 use axum::{Router, http};
 use leptos::config::LeptosOptions;
 use problem::Problem;
@@ -94,6 +94,8 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         // A user's own images: session cookie or Bearer token, owner only.
         .route("/images/{id}", get(images::original))
         .route("/images/{id}/thumbnail.jpg", get(images::thumbnail))
+        // One image for whoever has its link.
+        .route("/s/{secret}/image.png", get(images::shared))
         // The JSON API: Bearer token, or the session cookie from our own pages.
         .route("/api/events", get(events::events))
         .route("/api/jobs", get(native::list_jobs))
@@ -113,6 +115,11 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
             "/api/images/{id}",
             get(gallery::image).delete(gallery::delete_image),
         )
+        .route(
+            "/api/images/{id}/shares",
+            get(gallery::share_links).post(gallery::create_share_link),
+        )
+        .route("/api/shares/{id}", delete(gallery::revoke_share_link))
         .route(
             "/api/trash",
             get(gallery::trash).delete(gallery::empty_trash),

@@ -19,6 +19,7 @@ mod front_door;
 mod gallery;
 mod gallery_api; // archives, imports
 mod gallery_library; // trash, marks, collections, search
+mod gallery_shares; // links for people without an account
 mod images;
 mod invitations; // how people come in
 mod jobs; // the queue's rules, one step at a time
