@@ -1,0 +1,196 @@
+//! The people of the house: accounts, sign-in, invitations.
+
+use super::*;
+
+#[async_trait]
+impl Accounts for House {
+    async fn needs_setup(&self) -> Answer<bool> {
+        Ok(self.is_empty)
+    }
+
+    async fn create_first_admin(
+        &self,
+        code: &str,
+        credentials: Credentials,
+        _: &Client,
+    ) -> Answer<SignedIn> {
+        if code != "open-sesame" {
+            return Err(AppError::invalid("code", "That is not the setup code."));
+        }
+        self.note(format!("first admin {}", credentials.name));
+        Ok(signed_in(viewer(Role::Admin)))
+    }
+
+    async fn invitation(&self, code: &str) -> Answer<InvitationOffer> {
+        if code != "open-sesame" {
+            return Err(AppError::invalid("code", "This invitation has ended."));
+        }
+        Ok(InvitationOffer {
+            role: Role::Member,
+            expires_at: 1_795_538_049_000,
+            made_by: Some(self.prompt.clone()),
+        })
+    }
+
+    async fn accept_invitation(
+        &self,
+        code: &str,
+        credentials: Credentials,
+        _: &Client,
+    ) -> Answer<SignedIn> {
+        self.invitation(code).await?;
+        if credentials.name == "ada" {
+            return Err(AppError::invalid("name", "That name is taken."));
+        }
+        self.note(format!("join {}", credentials.name));
+        Ok(signed_in(viewer(Role::Member)))
+    }
+
+    async fn may_sign_up(&self) -> Answer<bool> {
+        Ok(true)
+    }
+
+    async fn sign_up(&self, credentials: Credentials, _: &Client) -> Answer<()> {
+        self.note(format!("sign up {}", credentials.name));
+        Ok(())
+    }
+
+    async fn sign_in(&self, credentials: Credentials, _: &Client) -> Answer<SignedIn> {
+        if credentials.password != "right" {
+            return Err(AppError::invalid("password", "Name or password is wrong."));
+        }
+        self.note(format!("sign in {}", credentials.name));
+        Ok(signed_in(viewer(Role::Member)))
+    }
+
+    async fn sign_out(&self, _: &Client) -> Answer<String> {
+        self.note("sign out".into());
+        Ok("sid=; Max-Age=0; Path=/".into())
+    }
+
+    async fn change_password(
+        &self,
+        viewer: &Viewer,
+        current: &str,
+        new: &str,
+        _: &Client,
+    ) -> Answer<SignedIn> {
+        if current != "right" {
+            return Err(AppError::invalid("current", "That is not your password."));
+        }
+        self.note(format!("password {new}"));
+        Ok(signed_in(viewer.clone()))
+    }
+
+    async fn list_sessions(&self, _: &Viewer, _: &Client) -> Answer<Vec<SessionSummary>> {
+        let session = |id: &str, current| SessionSummary {
+            id: id.into(),
+            created_at: 1_795_538_049_000,
+            last_seen_at: 1_795_538_049_000,
+            user_agent: self.prompt.clone(),
+            address: "192.0.2.7".into(),
+            current,
+        };
+        Ok(vec![session("one", true), session("two", false)])
+    }
+
+    async fn revoke_session(&self, _: &Viewer, id: &str) -> Answer<()> {
+        self.note(format!("revoke session {id}"));
+        Ok(())
+    }
+
+    async fn create_token(&self, _: &Viewer, _: &str, _: Option<u32>) -> Answer<NewToken> {
+        Err(AppError::Forbidden)
+    }
+
+    async fn list_tokens(&self, _: &Viewer) -> Answer<Vec<TokenSummary>> {
+        Ok(vec![TokenSummary {
+            id: 5,
+            name: self.prompt.clone(),
+            prefix: "atl_abcd".into(),
+            created_at: 1_795_538_049_000,
+            expires_at: None,
+            last_used_at: None,
+        }])
+    }
+
+    async fn revoke_token(&self, _: &Viewer, id: i64) -> Answer<()> {
+        self.note(format!("revoke token {id}"));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl People for House {
+    async fn people(&self, viewer: &Viewer) -> Answer<PeopleData> {
+        Ok(PeopleData {
+            users: self.list_users(viewer).await?,
+            waiting: vec![SignUpRow {
+                id: UserId(7),
+                name: self.prompt.clone(),
+                asked_at: 1_795_538_049_000,
+            }],
+            invitations: vec![InvitationRow {
+                id: 3,
+                role: Role::Viewer,
+                note: self.prompt.clone(),
+                made_by: Some(self.prompt.clone()),
+                created_at: 1_795_538_049_000,
+                expires_at: 1_795_538_049_000,
+                uses: 1,
+                max_uses: 5,
+            }],
+            self_sign_up: false,
+        })
+    }
+
+    async fn person(&self, viewer: &Viewer, id: UserId) -> Answer<PersonData> {
+        let users = self.list_users(viewer).await?;
+        let user = users.into_iter().find(|user| user.id == id);
+        Ok(PersonData {
+            user: user.ok_or(AppError::NotFound)?,
+            sessions: 2,
+            tokens: 1,
+        })
+    }
+
+    async fn invite(&self, _: &Viewer, new: NewInvitation) -> Answer<MadeLink> {
+        self.note(format!("invite {new:?}"));
+        Err(AppError::Forbidden)
+    }
+
+    async fn revoke_invitation(&self, _: &Viewer, id: i64) -> Answer<()> {
+        self.note(format!("revoke invitation {id}"));
+        Ok(())
+    }
+
+    async fn set_self_sign_up(&self, _: &Viewer, on: bool) -> Answer<()> {
+        self.note(format!("self sign-up {on}"));
+        Ok(())
+    }
+
+    async fn answer_sign_up(&self, _: &Viewer, id: UserId, role: Option<Role>) -> Answer<()> {
+        self.note(format!("answer {} {role:?}", id.0));
+        Ok(())
+    }
+
+    async fn set_role(&self, _: &Viewer, id: UserId, role: Role) -> Answer<()> {
+        self.note(format!("role {} {}", id.0, role.as_str()));
+        Ok(())
+    }
+
+    async fn audit(&self, _: &Viewer, filter: AuditFilter) -> Answer<AuditPage> {
+        Ok(AuditPage {
+            rows: vec![AuditRow {
+                id: 9,
+                at: 1_795_538_049_000,
+                actor: self.prompt.clone(),
+                act: filter.act,
+                subject: self.prompt.clone(),
+                detail: self.prompt.clone(),
+            }],
+            next: Some(9),
+            actors: vec![self.prompt.clone()],
+        })
+    }
+}
