@@ -9,16 +9,19 @@
 atelier=$target/release/atelier
 model=${ATELIER_BENCH_MODEL:-$cache/bench-model}
 if ! [ -f "$model/model_index.json" ]; then
+    if [ -e "$model" ]; then die "$model is there already and is no model; name another place in ATELIER_BENCH_MODEL"; fi
     rm -rf "$model.part"
     timed "Writing a model with random weights to $model (7 GB)" \
         logged bench-model "$atelier" bench model --out "$model.part" || die "the model could not be written"
-    mv "$model.part" "$model"
+    mv -T "$model.part" "$model"
 fi
 
 if [ "${1:-}" = peers ]; then
     shift
     python=${ATELIER_BENCH_PYTHON:-$cache/bench-python/bin/python}
-    if ! [ -x "$python" ]; then
+    if [ -n "${ATELIER_BENCH_PYTHON:-}" ]; then
+        [ -x "$python" ] || die "ATELIER_BENCH_PYTHON=$python is no program"
+    elif ! "$python" -c 'import torch, diffusers' 2>/dev/null; then
         python3 -m venv "$cache/bench-python" || die "no Python with venv; ATELIER_BENCH_PYTHON can name one"
         timed "Installing torch and diffusers (some GB)" logged bench-python \
             "$cache/bench-python/bin/pip" install -r server/engine/tests/requirements.txt || die "pip failed"

@@ -18,12 +18,11 @@ features=${CUDA_FEATURES:-cuda}
 
 # wheels: NVIDIA's Python wheels as a toolkit folder, laid out as nvcc's users expect it.
 wheels() {
-    local home=$cache/cuda-$wheels_version new parts
+    local home=$cache/cuda-$wheels_version parts
     if [ ! -f "$home/complete" ]; then
         python3 -c 'import venv, ensurepip' 2>/dev/null ||
             apt_install "installing nvcc from NVIDIA's wheels" python3-venv
-        new=$home.new
-        rm -rf "$new" "$home"
+        rm -rf "$home"
         note "nvcc is not on this machine: installing NVIDIA's wheels for CUDA $wheels_version into $home"
         python3 -m venv "$home"
         parts=nvcc,crt,nvvm,cccl,cudart,cublas,curand,nvrtc
@@ -65,9 +64,11 @@ build() {
         ATELIER_CUDA_ARCHITECTURES="compute_$arch$suffix (PTX)" ATELIER_CUDA_RUNTIME=$runtime \
         cargo rustc --locked --release --target-dir "$built" -p atelier --bin atelier --features "$features" \
         -- -C link-arg=-Wl,-rpath,"$paths" || die "the worker for architecture $arch did not compile"
-    mkdir -p "$target/release"
-    cp "$built/release/atelier" "$target/release/$program.new"
-    mv "$target/release/$program.new" "$target/release/$program"
+    # Said step by step: `timed` runs this where `set -e` does not hold.
+    mkdir -p "$target/release" &&
+        cp "$built/release/atelier" "$target/release/$program.new" &&
+        mv "$target/release/$program.new" "$target/release/$program" ||
+        die "$target/release/$program could not be written"
     note "$target/release/$program: $(du -h "$target/release/$program" | cut -f1), compute_$arch$suffix"
 }
 

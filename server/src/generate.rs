@@ -163,7 +163,6 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
         .map_err(|error| Failure::Fault(format!("standard output: {error}")))
 }
 
-/// The CPU is what this build computes on; a GPU that is asked for by number is refused, not ignored.
 /// The device and the number format. GPUs are for the CUDA worker, which is this program in another
 /// build.
 fn device(asked: &str, precision: Option<Precision>) -> Result<(DeviceId, ComputeDtype), Failure> {
@@ -283,6 +282,7 @@ fn settle(args: &GenerateArgs, model: &Model, image: Option<&RgbImage>) -> Setti
     let few = args
         .loras
         .iter()
+        .filter(|lora| lora.weight != 0.0)
         .find_map(|lora| few_step_defaults(lora.path.file_stem()?.to_str()?));
     Settings {
         prompt: args.prompt.clone(),

@@ -50,7 +50,7 @@ def engine_run(arguments):
     words = [arguments.atelier, "bench", arguments.part, "--json", "--repeat", "1"]
     for name in ("model", "size", "batch", "threads"):
         words += [f"--{name}", str(getattr(arguments, name))]
-    report = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    report = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return report["median_s"], report["usage"]["processor_s"]
 
 

@@ -3,15 +3,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atelier_engine::faults::{Plan, points, simulate};
 use atelier_engine::{
     ComputeDtype, Control, DeviceFault, DeviceId, EngineError, FaultKind, GenerateRequest,
-    LoadOptions, OpCheck, Pipeline, Residence, VaeTiling, check_device_ops, measure_device,
+    LoadOptions, OpCheck, Pipeline, Residence, VaeTiling, check_device_ops,
+    check_device_ops_telling, measure_device,
 };
 use image::RgbImage;
 
@@ -292,38 +295,50 @@ fn the_cpu_is_out_of_reach() {
 }
 
 const PLAN: &str = "ATELIER_TEST_PLAN";
+/// Before the name of an operation that the other process begins to try.
+const BEGINS: &str = "begins ";
 
 /// Not a test: what [`crashes_and_hangs_are_the_processes`] runs in a process of its own.
 #[test]
 #[ignore = "is run by crashes_and_hangs_are_the_processes"]
 fn in_a_process_of_its_own() {
     simulate(std::env::var(PLAN).unwrap().parse().unwrap());
-    let _ = check_device_ops(DeviceId::Cuda(0), ComputeDtype::F32);
+    let _ = check_device_ops_telling(DeviceId::Cuda(0), ComputeDtype::F32, &mut |name| {
+        println!("{BEGINS}{name}");
+    });
 }
 
 #[test]
 fn crashes_and_hangs_are_the_processes() {
     let start = |plan: &str| {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "in_a_process_of_its_own", "--ignored"])
+            .args([
+                "--exact",
+                "in_a_process_of_its_own",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(PLAN, plan)
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap()
     };
-    let status = |plan| start(plan).wait().unwrap();
+    let status = |plan| start(plan).wait_with_output().unwrap().status;
     assert!(status("").success());
     assert_eq!(status("exit@linear:2").code(), Some(1));
     let aborted = status("abort@attention:5");
     assert!(!aborted.success() && aborted.code().is_none(), "{aborted}");
     let mut hung = start("hang@cat");
-    let began = Instant::now();
-    // Far longer than all checks take.
-    while began.elapsed() < Duration::from_secs(20) {
-        assert_eq!(hung.try_wait().unwrap(), None);
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    // It comes as far as the operation, however long that takes, and then says nothing any more.
+    let mut lines = BufReader::new(hung.stdout.take().unwrap()).lines();
+    let reached = |line: &String| line.ends_with("begins cat");
+    assert!(lines.any(|line| reached(&line.unwrap())), "it never began");
+    let (said, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.for_each(|line| drop(said.send(line))));
+    let silence = heard.recv_timeout(Duration::from_secs(3));
+    assert_eq!(silence.err(), Some(RecvTimeoutError::Timeout));
+    assert_eq!(hung.try_wait().unwrap(), None);
     hung.kill().unwrap();
     hung.wait().unwrap();
 }

@@ -107,7 +107,7 @@ pub struct GenerateArgs {
     /// Print what was done as one JSON object on standard output.
     #[arg(long)]
     pub json: bool,
-    /// Device to compute on: auto, cpu or cuda:N.
+    /// Device to compute on: auto, cpu or cuda:N; auto is the CPU, since nothing is probed here.
     #[arg(
         long,
         env = "ATELIER_DEVICE",

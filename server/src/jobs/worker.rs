@@ -54,6 +54,7 @@ pub enum Outcome {
 
 /// Runs jobs on a device until standard input closes.
 pub fn run(args: WorkerArgs) -> ExitCode {
+    atelier_engine::cpu::keep_pages();
     // Two threads: the heart must beat while a store or a claim waits for the disk.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -111,7 +111,10 @@ impl Models {
         };
         let loras = self.settle_loras(request.loras, tags, add_ons)?;
         // A LoRA that takes few steps brings the steps and the guidance that it was made for.
-        let few = loras.iter().find_map(|lora| few_step_defaults(&lora.name));
+        let few = loras
+            .iter()
+            .filter(|lora| lora.weight != 0.0)
+            .find_map(|lora| few_step_defaults(&lora.name));
         let summary = &model.summary;
         let settings = Settings {
             prompt,

@@ -2,7 +2,8 @@
 //!
 //! Every operation makes its result anew, and the C library maps large blocks from the system each
 //! time: a page that is touched for the first time costs about ten times what copying it does. So
-//! a process that computes keeps what it has had, and gives it back when an image is done.
+//! a process that computes keeps what it has had, and gives it back when an image is done. What kernels
+//! keep from call to call ([`super::pages`]) is not part of that: some 16 MiB for each thread.
 
 use std::sync::Once;
 
@@ -19,7 +20,9 @@ mod libc {
     pub const M_ARENA_MAX: i32 = -8;
 }
 
-/// Has this process keep the memory that tensors have had, from now on.
+/// Has this process keep the memory that tensors have had, from now on. To be called before other
+/// threads are started: one that has a heap of its own already keeps it, and those cannot hold large
+/// blocks, which are mapped anew each time then.
 pub fn keep_pages() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {

@@ -2,6 +2,8 @@
 //! softmax (arXiv:2205.14135), so that the scores of a tile stay in cache and the full score matrix
 //! never exists.
 
+use std::cell::RefCell;
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -97,9 +99,8 @@ impl CustomOp3 for Attention {
                 .into_par_iter()
                 .map(|index| shape.pack(key, value, index))
                 .collect();
-            (0..groups * tiles).into_par_iter().for_each_init(
-                Scratch::default,
-                |scratch, index| {
+            (0..groups * tiles).into_par_iter().for_each(|index| {
+                SCRATCH.with_borrow_mut(|scratch| {
                     let (group, first) = (index / tiles, index % tiles * rows);
                     let (element, head) = (group / self.heads, group % self.heads);
                     let tile = Tile {
@@ -115,8 +116,8 @@ impl CustomOp3 for Attention {
                     let start = (element * queries + first) * width + head * dim;
                     // SAFETY: `count` rows of this head begin there, and are this task's alone.
                     unsafe { scratch.write(&tile, target, start) }
-                },
-            );
+                });
+            });
         };
         profile::measured(
             "attention",
@@ -188,6 +189,11 @@ struct Tile<'a> {
     count: usize,
     causal: bool,
     scale: f32,
+}
+
+thread_local! {
+    /// Of the thread that attends, kept from call to call as the panels of `gemm` are.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// What a tile works on.

@@ -89,13 +89,7 @@ impl LoraShelf {
     /// Frees what the device holds of all LoRAs, until they are needed again.
     pub fn release(&self) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, factors, _) in kept.iter().flat_map(|(_, lora)| &lora.layers) {
-            factors.down.drop_copy();
-            factors.up.drop_copy();
-            if let Some(core) = &factors.core {
-                core.drop_copy();
-            }
-        }
+        kept.iter().for_each(|(_, lora)| lora.drop_copies());
     }
 
     fn find_or_read(&self, state: &FileState) -> Result<Arc<ResolvedLora>, EngineError> {
@@ -127,5 +121,11 @@ impl LoraShelf {
             })
             .collect();
         kept.retain(|_| stay.pop().unwrap_or(true));
+        // The others stay mapped in their files; a device's memory is for what this request uses.
+        for (state, lora) in kept.iter() {
+            if !used.contains(state) {
+                lora.drop_copies();
+            }
+        }
     }
 }

@@ -30,6 +30,19 @@ pub struct ResolvedLora {
     pub bytes: usize,
 }
 
+impl ResolvedLora {
+    /// Frees what the device holds of it, until it is needed again.
+    pub fn drop_copies(&self) {
+        for (_, factors, _) in &self.layers {
+            factors.down.drop_copy();
+            factors.up.drop_copy();
+            if let Some(core) = &factors.core {
+                core.drop_copy();
+            }
+        }
+    }
+}
+
 impl LoraTargets {
     /// Gathers the layers of a UNet, and of text encoders by their folders' names; `ops` is what
     /// computes them.

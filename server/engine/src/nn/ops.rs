@@ -127,6 +127,8 @@ impl Ops {
     pub fn available(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
         if let Device::Cuda(device) = &self.0.device {
+            // What was freed a moment ago is back in the driver's hands only then.
+            self.0.device.synchronize().ok()?;
             let free = device.cuda_stream().context().mem_get_info().ok()?.0;
             return u64::try_from(free).ok();
         }

@@ -56,13 +56,6 @@ pub(super) fn conditioning(
     };
     let encoders = expert.text_encoders;
     let prompts = encoders.encode(&request.prompt, negative_prompt, &options)?;
-    for embeds in [&prompts.prompt_embeds, &prompts.pooled_prompt_embeds] {
-        if !all_finite(&embeds.flatten_all()?.to_vec1::<f32>()?) {
-            return Err(EngineError::NonFinite {
-                phase: Phase::TextEncoding,
-            });
-        }
-    }
     // Original size, crop, and target size or aesthetic score; sizes as height and width.
     let (height, width) = (request.height as f32, request.width as f32);
     let row = |score: f64| {

@@ -158,11 +158,14 @@ fn run(
         height / factor,
         width / factor,
     );
-    let mut previewer = if request.previews {
-        let map = pipeline.latent_to_rgb()?;
-        Some(Previewer::new(map, pipeline.tiny_decoder()))
-    } else {
-        None
+    let mut previewer = match request.previews.then(|| pipeline.latent_to_rgb()) {
+        Some(Ok(map)) => Some(Previewer::new(map, pipeline.tiny_decoder())),
+        // A decoder that answers nonsense costs the previews; the image itself is looked at below.
+        None | Some(Err(EngineError::NonFinite { .. })) => None,
+        Some(Err(EngineError::Device(fault))) => {
+            return Err(EngineError::Device(fault.during("fitting the previews")));
+        }
+        Some(Err(error)) => return Err(error),
     };
     let mut latents: Option<Vec<f32>> = None;
     for (stage, conditioning) in stages.iter_mut().zip(&conditionings) {
@@ -177,6 +180,7 @@ fn run(
         pipeline.vae_encoder.release();
         timings.image_encoding_s += encoding.elapsed().as_secs_f64();
         let denoising = Instant::now();
+        observer.device = stage.expert.unet.ops().id();
         observer.begin(Phase::Denoising)?;
         let mut denoiser = Denoiser {
             stage,
@@ -198,8 +202,9 @@ fn run(
 
     // 5. Decode: (1, channels, h / f, w / f) → (1, 3, h, w) → pixels.
     let decoding = Instant::now();
-    observer.begin(Phase::Decoding)?;
     let vae = pipeline.decoder_after(&stages);
+    observer.device = vae.ops().id();
+    observer.begin(Phase::Decoding)?;
     let tiles = tile_side(
         request.vae_tiling,
         vae.config(),
@@ -211,7 +216,7 @@ fn run(
     let mut image = to_rgb(&vae.decode_scaled_in_tiles(&latents, tiles)?)?;
     vae.release();
     give_pages_back();
-    if pipeline.ops.id().is_cuda() && image.iter().all(|&value| value == 0) {
+    if vae.ops().id().is_cuda() && image.iter().all(|&value| value == 0) {
         let words = "every pixel of the image is black";
         return Err(EngineError::Device(DeviceFault::wrong_numbers("", words)));
     }

@@ -32,8 +32,7 @@ use crate::unet::Unet;
 use crate::vae::{VaeDecoder, VaeEncoder};
 use crate::weights::{load_adaptable, load_component};
 use crate::{
-    ComputeDtype, DeviceFault, DeviceId, EngineError, GenerateRequest, ModelDescription, Residence,
-    cpu, faults,
+    ComputeDtype, DeviceId, EngineError, GenerateRequest, ModelDescription, Residence, cpu, faults,
 };
 use refiner::Refiner;
 
@@ -186,8 +185,11 @@ pub struct Pipeline {
 }
 
 /// A fault while a component is copied to its device.
-fn loading(name: &str, error: candle_core::Error) -> EngineError {
-    EngineError::Device(DeviceFault::from(error).during(format!("loading {name}")))
+fn loading(name: &str, error: impl Into<EngineError>) -> EngineError {
+    match error.into() {
+        EngineError::Device(fault) => EngineError::Device(fault.during(format!("loading {name}"))),
+        other => other,
+    }
 }
 
 /// A UNet with what conditions it: the base model, or the refiner.
@@ -209,8 +211,10 @@ impl Pipeline {
         options: &LoadOptions,
         on_event: &mut dyn FnMut(LoadEvent<'_>),
     ) -> Result<Self, EngineError> {
-        cpu::set_threads(options.threads);
         cpu::keep_pages();
+        // What a model that was here before has left.
+        cpu::give_pages_back();
+        cpu::set_threads(options.threads);
         let replacements = Replacements {
             unet: options.unet.as_deref(),
             vae: options.vae.as_deref(),
@@ -255,7 +259,8 @@ impl Pipeline {
         let mut encoders = Vec::with_capacity(folder.text_encoders.len());
         for (part, tokenizer) in folder.text_encoders.iter().zip(tokenizers) {
             let files = next()?;
-            let text_encoder = TextEncoder::open(&ops, files, &part.config, part.with_projection)?;
+            let text_encoder = TextEncoder::open(&ops, files, &part.config, part.with_projection)
+                .map_err(|error| loading(part.name, error))?;
             text_encoder
                 .fill()
                 .map_err(|error| loading(part.name, error))?;
@@ -267,7 +272,8 @@ impl Pipeline {
         }
         let (unet, unet_layers) = load_adaptable(next()?, "", &ops, |weights| {
             Unet::load(weights, &folder.unet)
-        })?;
+        })
+        .map_err(|error| loading("unet", error))?;
         unet.fill().map_err(|error| loading("unet", error))?;
         let tables = encoders
             .iter()
@@ -279,7 +285,8 @@ impl Pipeline {
         let (vae, vae_encoder) = load_component(next()?, "", &vae_ops, |weights| {
             let decoder = VaeDecoder::load(weights, &folder.vae)?;
             Ok((decoder, VaeEncoder::load(weights, &folder.vae)?))
-        })?;
+        })
+        .map_err(|error| loading("vae", error))?;
         vae.fill().map_err(|error| loading("vae", error))?;
         let refiner = refiner
             .map(|found| {
@@ -394,6 +401,7 @@ impl Pipeline {
             refiner.release();
         }
         self.release_loras();
+        cpu::give_pages_back();
     }
 
     /// What the device holds of LoRAs, where components are there in turn only.

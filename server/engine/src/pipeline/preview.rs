@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use ::image::{Rgb, RgbImage};
 use candle_core::{Device, Tensor};
 
+use super::Phase;
 use super::tiny_decoder::TinyDecoder;
 use crate::EngineError;
-use crate::image::quantise;
+use crate::image::{all_finite, quantise};
 use crate::rng::TorchGenerator;
 use crate::vae::VaeDecoder;
 
@@ -53,6 +54,11 @@ impl LatentToRgb {
         let pixels = vae.decode_scaled(&Tensor::from_slice(&latents, shape, &Device::Cpu)?)?;
         // Mean colour of the pixels that belong to each latent pixel.
         let colours = pixels.avg_pool2d(factor)?.flatten_all()?.to_vec1::<f32>()?;
+        if !all_finite(&colours) {
+            return Err(EngineError::NonFinite {
+                phase: Phase::Decoding,
+            });
+        }
         let area = SIDE * SIDE;
         let samples = (0..2 * FIELDS).flat_map(|field| {
             let (latents, colours) = (&latents, &colours);

@@ -22,7 +22,7 @@ pub(super) struct Refiner {
 }
 
 /// A fault while the refiner's components are copied to their device.
-fn loading(name: &str, error: candle_core::Error) -> EngineError {
+fn loading(name: &str, error: impl Into<EngineError>) -> EngineError {
     super::loading(&format!("refiner's {name}"), error)
 }
 
@@ -131,7 +131,8 @@ impl Found {
         for (part, tokenizer) in folder.text_encoders.iter().zip(self.tokenizers) {
             let files = next().ok_or_else(lacking)?;
             let name = part.name;
-            let text_encoder = TextEncoder::open(ops, files, &part.config, part.with_projection)?;
+            let text_encoder = TextEncoder::open(ops, files, &part.config, part.with_projection)
+                .map_err(|error| loading(name, error))?;
             text_encoder.fill().map_err(|error| loading(name, error))?;
             encoders.push(PromptEncoder {
                 tokenizer,
@@ -141,7 +142,8 @@ impl Found {
         }
         let unet = load_component(next().ok_or_else(lacking)?, "", ops, |weights| {
             Unet::load(weights, &folder.unet)
-        })?;
+        })
+        .map_err(|error| loading("unet", error))?;
         unet.fill().map_err(|error| loading("unet", error))?;
         let vae_ops = ops.in_dtype(folder.vae.compute_dtype(ops.dtype()));
         let vae = next()
@@ -150,7 +152,8 @@ impl Found {
                     VaeDecoder::load(weights, &folder.vae)
                 })
             })
-            .transpose()?;
+            .transpose()
+            .map_err(|error| loading("vae", error))?;
         if let Some(vae) = &vae {
             vae.fill().map_err(|error| loading("vae", error))?;
         }

@@ -165,7 +165,7 @@ mod tests {
             println!("{dtype}: {measured:?}");
             assert!(measured.matmul_gflops > 0.1);
             assert!(measured.memory_gbs > 0.01);
-            assert!(measured.unet_step_s > 0.0 && measured.unet_step_s < 60.0);
+            assert!(measured.unet_step_s > 0.0 && measured.unet_step_s.is_finite());
         }
     }
 }

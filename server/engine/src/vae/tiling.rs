@@ -4,6 +4,7 @@
 use candle_core::{Result, Tensor};
 
 use super::config::VaeConfig;
+use crate::cpu;
 use crate::nn::Ops;
 use crate::request::VaeTiling;
 
@@ -116,7 +117,9 @@ fn decoding_bytes(config: &VaeConfig, ops: &Ops, rows: usize, columns: usize) ->
     let before = channels.get(1).copied().unwrap_or(last);
     let pixels = rows * columns * config.scale_factor() * config.scale_factor();
     if ops.has_kernels() {
-        return 4 * (pixels as u64) * (2 * before + 2 * last) as u64;
+        // What the kernels keep for each thread, and for the one that calls them.
+        let kept = (cpu::threads() as u64 * 16 + 100) << 20;
+        return 4 * (pixels as u64) * (2 * before + 2 * last) as u64 + kept;
     }
     // candle's operations write their results in parts that are joined at their end, and hold some
     // scratch (see `nn::generic`).

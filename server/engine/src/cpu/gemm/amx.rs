@@ -8,6 +8,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 /// Rows, or columns, that one call of [`multiply`] covers: two tiles.
@@ -81,8 +82,8 @@ fn permitted() -> bool {
     result == 0
 }
 
-/// The tile registers, set up on this thread until dropped.
-pub struct Tiles(());
+/// The tile registers, set up on this thread until dropped: not to be sent to another.
+pub struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
     /// Sets all eight up as 16 rows of 64 bytes; `None` if the machine has none.
@@ -100,7 +101,7 @@ impl Tiles {
         }
         // SAFETY: the registers are there and permitted; the shape is one that the manual allows.
         unsafe { asm!("ldtilecfg [{}]", in(reg) shape.0.as_ptr(), options(nostack, readonly)) };
-        Some(Self(()))
+        Some(Self(PhantomData))
     }
 
     /// `out[i, j] = start[i, j] + Σₖ a[i, k] b[j, k]` for 32 × 32 results: panels of `steps` steps.
@@ -131,22 +132,17 @@ impl Tiles {
             }
         }
         let (first, down, across) = start;
-        // SAFETY: the caller's promise; all tiles are 16 rows of 64 bytes. The sums stay in tile
-        // registers 0 to 3 from one block to the next: compiled code never touches those.
+        // SAFETY: the caller's promise; all tiles are 16 rows of 64 bytes. One block, since nothing
+        // says what tile registers hold from one to the next.
         unsafe {
             asm!(
-                "tileloadd tmm0, [{top_left} + {down} * 1]",
-                "tileloadd tmm1, [{top_right} + {down} * 1]",
-                "tileloadd tmm2, [{bottom_left} + {down} * 1]",
-                "tileloadd tmm3, [{bottom_right} + {down} * 1]",
-                top_left = in(reg) first,
-                top_right = in(reg) first.add(across),
-                bottom_left = in(reg) first.add(16 * down),
-                bottom_right = in(reg) first.add(16 * down + across),
-                down = in(reg) 4 * down,
-                options(nostack, readonly),
-            );
-            asm!(
+                "tileloadd tmm0, [{first} + {down} * 1]",
+                "lea {row}, [{first} + {across} * 1]",
+                "tileloadd tmm1, [{row} + {down} * 1]",
+                "tileloadd tmm2, [{bottom} + {down} * 1]",
+                "lea {row}, [{bottom} + {across} * 1]",
+                "tileloadd tmm3, [{row} + {down} * 1]",
+                "mov {row:e}, 64",
                 "test {steps}, {steps}",
                 "jz 4f",
                 "2:",
@@ -216,22 +212,25 @@ impl Tiles {
                 "dec {steps}",
                 "jnz 2b",
                 "4:",
+                "tilestored [{out} + {stride} * 1], tmm0",
+                "tilestored [{out} + {stride} * 1 + 64], tmm1",
+                "mov {row}, {stride}",
+                "shl {row}, 4",
+                "add {out}, {row}",
+                "tilestored [{out} + {stride} * 1], tmm2",
+                "tilestored [{out} + {stride} * 1 + 64], tmm3",
+                first = in(reg) first,
+                bottom = in(reg) first.add(16 * down),
+                down = in(reg) 4 * down,
+                across = in(reg) 4 * across,
                 steps = inout(reg) steps => _,
                 a = inout(reg) a => _,
                 b = inout(reg) b => _,
                 exact = in(reg) usize::from(exact),
                 ahead = inout(reg) ahead => _,
-                row = in(reg) 64usize,
-                options(nostack, readonly),
-            );
-            asm!(
-                "tilestored [{top} + {stride} * 1], tmm0",
-                "tilestored [{top} + {stride} * 1 + 64], tmm1",
-                "tilestored [{bottom} + {stride} * 1], tmm2",
-                "tilestored [{bottom} + {stride} * 1 + 64], tmm3",
-                top = in(reg) out,
-                bottom = in(reg) out.add(16 * stride),
+                out = inout(reg) out => _,
                 stride = in(reg) 4 * stride,
+                row = out(reg) _,
                 options(nostack),
             );
         }
@@ -259,7 +258,9 @@ pub fn split(x: f32) -> [u32; 3] {
 #[inline(always)]
 fn round(x: f32) -> u32 {
     let bits = x.to_bits();
-    bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000
+    let sum = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // The sum of a NaN with many bits set runs over into zero.
+    (if x.is_nan() { bits } else { sum }) & 0xffff_0000
 }
 
 /// Defines a function whose loops are compiled for the vectors that come with tile registers; the
