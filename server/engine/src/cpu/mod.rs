@@ -22,7 +22,8 @@ mod winograd;
 
 use candle_core::{CpuStorage, Layout, Result};
 
-pub(crate) use allocator::{give_pages_back, keep_pages};
+pub(crate) use allocator::give_pages_back;
+pub use allocator::keep_pages;
 pub use attention::attention;
 pub use conv2d::{ConvGeometry, conv2d};
 pub use gemm::fma_peak;
