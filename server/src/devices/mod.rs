@@ -211,9 +211,10 @@ impl Devices {
         let now = now_ms();
         {
             let mut standing = self.write();
+            let failure = findings.as_ref().err().map(ToString::to_string);
             let findings = standing.joined(findings, only.as_deref());
             standing.probed_at = now;
-            standing.settle_breakers(&findings, &self.inner.args, now);
+            standing.settle_breakers(&findings, failure, only.as_deref(), &self.inner.args, now);
             standing.findings = Some(findings);
         }
         self.decide_anew("probe").await
@@ -238,7 +239,7 @@ impl Devices {
 
     /// Decides from what is known, publishes what follows, and writes down what changed.
     async fn decide_anew(&self, kind: &str) -> Result<(), ServerError> {
-        let (changed, device) = {
+        let (changed, was_pending, device) = {
             let mut standing = self.write();
             let Some(findings) = &standing.findings else {
                 return Ok(());
@@ -268,24 +269,23 @@ impl Devices {
             standing.last_sentence.clone_from(&decision.sentence);
             let device = decision.lanes.first().map(|lane| lane.device.clone());
             standing.decision = decision;
-            (changed, device.unwrap_or_else(|| "cpu".into()))
-        };
-        let plan = {
-            let standing = self.read();
-            Plan {
+            let plan = Plan {
                 lanes: standing.decision.lanes.clone(),
                 idle_release_s: standing.choice.idle_release_s,
-            }
+            };
+            let was_pending = self.inner.plan.borrow().lanes.is_empty();
+            // Under the lock: plans leave in the order in which they were decided.
+            self.inner.plan.send_if_modified(|current| {
+                let differs = *current != plan;
+                *current = plan;
+                differs
+            });
+            let device = device.unwrap_or_else(|| "cpu".into());
+            (changed, was_pending, device)
         };
-        let was_pending = self.inner.plan.borrow().lanes.is_empty();
         if changed && !was_pending {
             self.log_decision();
         }
-        self.inner.plan.send_if_modified(|current| {
-            let differs = *current != plan;
-            *current = plan;
-            differs
-        });
         let report = self.report_without_events();
         if kind == "probe" || changed {
             store::record(
@@ -339,12 +339,12 @@ impl Devices {
         self.decide_anew("decision").await
     }
 
-    /// Where new jobs are computed and in which number format: `cpu` with `f32`, `cuda:0` with `bf16`.
-    pub fn main_lane(&self) -> (String, Precision) {
+    /// Where new jobs are computed and how: `cpu` in f32, `cuda:0` in bf16.
+    pub fn main_lane(&self) -> (String, Way) {
         let standing = self.read();
         let lane = standing.decision.lanes.first();
-        lane.map_or(("cpu".into(), policy::CPU.dtype), |lane| {
-            (lane.device.clone(), lane.way.dtype)
+        lane.map_or(("cpu".into(), policy::CPU), |lane| {
+            (lane.device.clone(), lane.way)
         })
     }
 
@@ -397,7 +397,13 @@ impl Devices {
     pub async fn choose(&self, choice: DeviceChoice) -> Answer<DevicesReport> {
         check(&choice)?;
         let choice = overlaid(choice, &self.inner.args);
-        store::set_choice(&self.inner.db, &choice).await?;
+        // What the command line fixes is not chosen: without it, the earlier choice holds again.
+        let stored = store::choice(&self.inner.db).await?.unwrap_or_default();
+        store::set_choice(
+            &self.inner.db,
+            &unfixed(choice.clone(), stored, &self.inner.args),
+        )
+        .await?;
         let untried = {
             let mut standing = self.write();
             standing.choice = choice.clone();
@@ -471,18 +477,12 @@ impl Standing {
     ) -> Result<Findings, ProbeFailure> {
         let (mut new, old) = match (findings, &self.findings) {
             (Ok(new), Some(Ok(old))) => (new, old),
+            // What was not asked about is not worse for it.
+            (Err(_), Some(Ok(old))) if only.is_some() => return Ok(old.clone()),
             (findings, _) => return findings,
         };
         if let Some(only) = only {
-            let left = old.cuda.trials.iter();
-            new.cuda
-                .trials
-                .extend(left.filter(|trial| !only.contains(&trial.device)).cloned());
-            let own = old.cuda.own_workers.iter();
-            new.cuda.own_workers.extend(
-                own.filter(|(device, _)| !only.contains(device))
-                    .map(|(device, worker)| (*device, worker.clone())),
-            );
+            new.cuda.complete(&old.cuda, only);
         }
         for gpu in &mut new.nvidia.gpus {
             let id = gpu.index.map(|index| format!("cuda:{index}"));
@@ -498,22 +498,24 @@ impl Standing {
         Ok(new)
     }
 
-    /// Lets devices that passed go to work again, and those that did not rest for longer.
+    /// Lets devices that passed go to work again, and those that did not rest for longer. Those that
+    /// were not tried stay as they are; `failure` is that of a probe which found nothing out.
     fn settle_breakers(
         &mut self,
         findings: &Result<Findings, ProbeFailure>,
+        failure: Option<String>,
+        only: Option<&[u32]>,
         args: &DeviceArgs,
         now: i64,
     ) {
-        let found = match findings {
-            Ok(found) => found,
-            Err(failure) => {
-                for breaker in self
-                    .breakers
-                    .values_mut()
-                    .filter(|breaker| breaker.is_due(now))
-                {
-                    breaker.still_fails(now, &failure.to_string());
+        let found = match (findings, failure) {
+            (Ok(found), None) => found,
+            (_, failure) => {
+                let words = failure.unwrap_or_default();
+                for breaker in self.breakers.values_mut() {
+                    if breaker.is_due(now) {
+                        breaker.still_fails(now, &words);
+                    }
                 }
                 return;
             }
@@ -531,6 +533,12 @@ impl Standing {
                 continue;
             }
             let breaker = before.remove(&id);
+            if only.is_some_and(|only| !only.contains(&trial.device)) {
+                if let Some(breaker) = breaker {
+                    self.breakers.insert(id, breaker);
+                }
+                continue;
+            }
             if device.usable {
                 if let Some(mut breaker) = breaker {
                     breaker.passed(now);
@@ -594,6 +602,23 @@ fn overlaid(mut choice: DeviceChoice, args: &DeviceArgs) -> DeviceChoice {
     }
     if let Some(seconds) = args.idle_release {
         choice.idle_release_s = seconds;
+    }
+    choice
+}
+
+/// A choice with what the command line fixes as it was `stored`.
+fn unfixed(mut choice: DeviceChoice, stored: DeviceChoice, args: &DeviceArgs) -> DeviceChoice {
+    if args.device.is_some() {
+        choice.device = stored.device;
+    }
+    if args.precision.is_some() {
+        choice.precision = stored.precision;
+    }
+    if args.refiner_device.is_some() {
+        choice.refiner_device = stored.refiner_device;
+    }
+    if args.idle_release.is_some() {
+        choice.idle_release_s = stored.idle_release_s;
     }
     choice
 }

@@ -24,6 +24,23 @@ use super::vitals::{ASKED_OF_PROBE, nvml};
 use super::way::{Asked, Precision, cuda_number};
 use crate::config::{ProbeArgs, cuda_worker_beside};
 
+impl CudaSide {
+    /// Takes what was not looked at this time, all but the GPUs in `only`, from an earlier look.
+    pub fn complete(&mut self, old: &Self, only: &[u32]) {
+        if matches!(self.worker, CudaWorker::NotAsked { .. }) {
+            self.worker = old.worker.clone();
+        }
+        let left = old.trials.iter();
+        self.trials
+            .extend(left.filter(|trial| !only.contains(&trial.device)).cloned());
+        let own = old.own_workers.iter();
+        self.own_workers.extend(
+            own.filter(|(device, _)| !only.contains(device))
+                .map(|(device, worker)| (*device, worker.clone())),
+        );
+    }
+}
+
 /// What the probe found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Findings {

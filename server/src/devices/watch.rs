@@ -67,11 +67,16 @@ pub(super) async fn keep_looking(devices: Devices) {
         looked = tokio::time::Instant::now();
         if now == seen {
             wait = (wait * 2).min(first * RAREST);
-            continue;
+            // A probe that found nothing out (killed, or too slow on a full machine) says nothing of
+            // the GPUs: it is tried again.
+            if !devices.probe_failed() {
+                continue;
+            }
+        } else {
+            tracing::info!("GPUs, their driver or the CUDA worker have changed; testing again");
+            wait = first;
         }
-        tracing::info!("GPUs, their driver or the CUDA worker have changed; testing again");
         seen = now;
-        wait = first;
         try_again(&devices, None).await;
     }
 }
@@ -113,6 +118,11 @@ impl Devices {
             .iter()
             .filter(|(_, breaker)| breaker.is_due(now));
         due.filter_map(|(id, _)| cuda_number(id)).collect()
+    }
+
+    /// Whether the last probe came to no findings.
+    fn probe_failed(&self) -> bool {
+        matches!(self.read().findings, Some(Err(_)))
     }
 
     /// GPUs that work now.

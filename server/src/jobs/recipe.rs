@@ -1,5 +1,6 @@
 //! What decides an image's pixels, as one hash: two images of the same recipe are the same image.
 
+use crate::devices::Way;
 use crate::gallery::Facts;
 use crate::models::WeightFiles;
 use crate::models::fingerprint::Fingerprints;
@@ -29,12 +30,16 @@ pub fn fingerprint(files: &WeightFiles, prints: &Fingerprints) -> io::Result<Str
     Ok(hex::encode(&all.finalize()[..16]))
 }
 
-/// The kind of a device, as far as pixels depend on it: `cuda:1` computes as `cuda:0` does, in each
-/// number format otherwise.
-pub fn kind(device: &str, dtype: &str) -> String {
+/// The kind of a device, as far as pixels depend on it: `cuda:1` computes as `cuda:0` does; each
+/// number format, that of the weights too, and a VAE in tiles give other numbers.
+pub fn kind(device: &str, way: Way) -> String {
     match device.split(':').next() {
         Some("cpu") | None => "cpu".into(),
-        Some(kind) => format!("{kind} {dtype}"),
+        Some(kind) => {
+            let (dtype, storage) = (way.dtype.name(), way.storage.name());
+            let tiles = if way.tiled_vae { " in tiles" } else { "" };
+            format!("{kind} {dtype} of {storage}{tiles}")
+        }
     }
 }
 
@@ -57,7 +62,17 @@ pub fn recipe(settings: &Settings, fingerprint: &str, device: &str) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::Precision;
     use atelier_app::studio::InputFile;
+
+    fn way(dtype: Precision) -> Way {
+        Way {
+            dtype,
+            storage: dtype,
+            in_turn: false,
+            tiled_vae: false,
+        }
+    }
 
     #[test]
     fn everything_counts_but_ids_and_the_devices_number() {
@@ -72,11 +87,11 @@ mod tests {
             }),
             ..Settings::default()
         };
-        let base = recipe(&settings, "w", &kind("cuda:0", "bf16"));
+        let base = recipe(&settings, "w", &kind("cuda:0", way(Precision::Bf16)));
         let same = |change: &dyn Fn(&mut Settings)| {
             let mut changed = settings.clone();
             change(&mut changed);
-            recipe(&changed, "w", &kind("cuda:1", "bf16")) == base
+            recipe(&changed, "w", &kind("cuda:1", way(Precision::Bf16))) == base
         };
         assert!(same(
             &|s| s.init_image.as_mut().expect("there").upload_id = "two".into()
@@ -86,8 +101,20 @@ mod tests {
         ));
         assert!(!same(&|s| s.seed = 1));
         assert!(!same(&|s| s.guidance_rescale = Some(0.5)));
-        assert_ne!(recipe(&settings, "v", "cuda bf16"), base);
-        assert_ne!(recipe(&settings, "w", &kind("cuda:0", "f16")), base);
+        let on = |way: Way| recipe(&settings, "w", &kind("cuda:0", way));
+        let usual = way(Precision::Bf16);
+        assert_ne!(recipe(&settings, "v", &kind("cuda:0", usual)), base);
+        assert_ne!(on(way(Precision::F16)), base);
+        let (storage, in_turn) = (Precision::F16, true);
+        assert_ne!(on(Way { storage, ..usual }), base);
+        assert_ne!(
+            on(Way {
+                tiled_vae: true,
+                ..usual
+            }),
+            base
+        );
+        assert_eq!(on(Way { in_turn, ..usual }), base);
         assert_ne!(recipe(&settings, "w", "cpu"), base);
     }
 }

@@ -143,8 +143,8 @@ impl JobService {
         let files = self.models.models().locate(settings, &self.add_ons)?;
         let (prints, gallery) = (self.prints.clone(), self.gallery.clone());
         let kind_now = {
-            let (device, dtype) = self.devices.main_lane();
-            kind(&device, dtype.name())
+            let (device, way) = self.devices.main_lane();
+            kind(&device, way)
         };
         // Weights that cannot be read now: their job will say so.
         let printed = tokio::task::spawn_blocking(move || fingerprint(&files, &prints)).await;

@@ -179,10 +179,18 @@ impl Shift {
                     }
                 }
                 Some(ended) = ends.join_next() => {
-                    // A lane's task ends only as ordered; one that panicked is found by its absence.
-                    let device = ended.unwrap_or_default();
-                    lanes.remove(&device);
-                    self.supervisor.forget(&device);
+                    if let Err(error) = &ended {
+                        tracing::error!(%error, "a lane's task ended early");
+                    }
+                    // Its own name where it ended as ordered; one that panicked hears nothing more.
+                    let device = ended.ok();
+                    lanes.retain(|name, running| {
+                        let is_gone = device.as_ref() == Some(name) || running.orders.is_closed();
+                        if is_gone {
+                            self.supervisor.forget(name);
+                        }
+                        !is_gone
+                    });
                     if !stopping {
                         self.follow(&plan, &mut lanes, &mut ends);
                     }

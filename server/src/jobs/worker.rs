@@ -322,7 +322,13 @@ impl Worker {
                     }
                     Stop::Lost => {}
                 }
-                thread.await
+                // A GPU that hangs meanwhile must not keep this process for ever.
+                tokio::select! {
+                    finished = &mut thread => finished,
+                    phase = current.stalled(self.stall) => {
+                        return Err(Unmade::Stalled { during: phase.words });
+                    }
+                }
             }
             // The thread is left to itself: this process ends.
             phase = current.stalled(self.stall) => {

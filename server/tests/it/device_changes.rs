@@ -138,19 +138,27 @@ async fn two_gpus_share_the_queue_and_what_one_cannot_do_the_other_does() {
         decision.contains("(cuda:0)") && decision.contains("(cuda:1)"),
         "{decision}"
     );
-    let jobs: Vec<String> = (0..6).map(|seed| server.submit(seed)).collect();
+    // cuda:1's worker may come up later than cuda:0's.
     let mut moved = 0;
-    for id in &jobs {
-        let job = server.wait(id);
-        assert_eq!(
-            (&job["state"], &job["attempt"]),
-            (&"done".into(), &1.into()),
-            "{job:#}"
+    let mut seeds = 0..;
+    let since = Instant::now();
+    while moved == 0 {
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "cuda:1 takes none"
         );
-        // Whatever cuda:1 took went on to cuda:0.
-        moved += usize::from(descents(&job) == ["leave"]);
+        let jobs: Vec<String> = seeds.by_ref().take(6).map(|s| server.submit(s)).collect();
+        for id in &jobs {
+            let job = server.wait(id);
+            assert_eq!(
+                (&job["state"], &job["attempt"]),
+                (&"done".into(), &1.into()),
+                "{job:#}"
+            );
+            // Whatever cuda:1 took went on to cuda:0.
+            moved += usize::from(descents(&job) == ["leave"]);
+        }
     }
-    assert!(moved > 0, "cuda:1 has taken some");
     assert!(machine.has_event("failure", "cuda:1").await);
     assert!(!machine.has_event("failure", "cuda:0").await);
 }
@@ -220,14 +228,16 @@ async fn a_long_probe_keeps_nobody_from_the_site_and_jobs_wait_for_it() {
 async fn a_model_that_nobody_uses_is_let_go() {
     let machine = Machine::new("", "").await;
     machine.without_driver();
-    let server = machine.serve(&["--idle-release", "1"]);
+    let server = machine.serve(&["--idle-release", "8"]);
     let loading = |seed: u32| {
         server.make(seed).1["timings"]["loading_s"]
             .as_f64()
             .unwrap()
     };
     assert!(loading(1) > 0.0);
-    assert_eq!(loading(2), 0.0, "it is still there");
-    std::thread::sleep(Duration::from_millis(3500));
-    assert!(loading(3) > 0.0, "it was let go");
+    // A busy machine may take longer than the model stays from one to the next, but not every time.
+    let stays = (2..8).any(|seed| loading(seed) == 0.0);
+    assert!(stays, "it is still there");
+    std::thread::sleep(Duration::from_secs(11));
+    assert!(loading(8) > 0.0, "it was let go");
 }

@@ -22,11 +22,12 @@ impl Worker {
         began: Instant,
     ) -> Result<Made, Unmade> {
         loop {
+            if !self.device.is_cuda() {
+                // What GPUs were let off is nothing to the processor.
+                return self.make(claim, current, self.way, began).await;
+            }
             let footing = Footing::of(self.way, &self.formats, &claim.rungs);
             let made = self.make(claim, current, footing.way, began).await;
-            if !self.device.is_cuda() {
-                return made;
-            }
             let (fault, words) = match made {
                 Ok(made) if is_blank(&made) => (
                     Fault::WrongNumbers,

@@ -26,6 +26,7 @@ impl Worker {
         let (settings, files) = (claim.settings.clone(), self.files.clone());
         let fallback_reason = self.fallback_reason(claim);
         let rungs = claim.rungs.clone();
+        let way = self.way;
         let queued_ms = claim.started_at.saturating_sub(claim.created_at).max(0);
         tokio::task::spawn_blocking(move || {
             let facts = Facts {
@@ -61,7 +62,7 @@ impl Worker {
                 height: generation.image.height(),
                 dominant_colour: dominant_colour(&generation.image),
                 recipe: fingerprint.and_then(|print| {
-                    let kind = recipe::kind(&facts.device, &facts.dtype);
+                    let kind = recipe::kind(&facts.device, way);
                     // An image made otherwise than usual answers no other request.
                     let is_usual = kind == "cpu" || facts.rungs.is_empty();
                     recipe(&settings, &print, &kind).filter(|_| is_usual)

@@ -68,6 +68,30 @@ fn all_passed(device: u32) -> Vec<Trial> {
         .collect()
 }
 
+/// Testing the processor alone takes nothing from GPUs that were found well before.
+#[test]
+fn what_was_not_looked_at_stays_as_it_was() {
+    let before = with_worker(
+        vec![gpu(0), gpu(1)],
+        [all_passed(0), all_passed(1)].concat(),
+    );
+    for only in [vec![], vec![1]] {
+        let mut now = before.clone();
+        now.cuda.trials.retain(|trial| only.contains(&trial.device));
+        if only.is_empty() {
+            now.cuda.worker = CudaWorker::NotAsked {
+                path: "/opt/atelier-cuda".into(),
+            };
+        }
+        now.cuda.complete(&before.cuda, &only);
+        let devices = |findings: &Findings| {
+            let decision = decide(&Ok(findings.clone()), Asked::Auto);
+            (decision.sentence, decision.lanes.len())
+        };
+        assert_eq!(devices(&now), devices(&before), "{only:?}");
+    }
+}
+
 #[test]
 fn a_gpu_that_passed_everything_is_used_and_the_cpu_stands_by() {
     let decision = decide(&Ok(with_worker(vec![gpu(0)], all_passed(0))), Asked::Auto);
