@@ -2,6 +2,9 @@
 
 use crate::personas::{Answer, PASSWORD, TestApp};
 use atelier_app::account::Role;
+use atelier_app::admin::NewInvitation;
+use atelier_app::backend::People as _;
+use atelier_app::error::AppError;
 use axum::http::StatusCode;
 
 const NEW_PASSWORD: &str = "violet tractor hums at noon";
@@ -147,6 +150,44 @@ async fn every_dead_link_looks_the_same() {
         let page = app.anonymous().get(&format!("/join/{code}")).await;
         assert_eq!(page.status, StatusCode::NOT_FOUND);
         assert!(page.text().contains("This invitation has ended"));
+    }
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn the_links_of_a_former_administrator_let_nobody_in() {
+    let app = TestApp::spawn().await;
+    let ada = &app.admin().await.browser;
+    for way_out in [("set_user_role", "role", "member"), ("set_user_disabled", "disabled", "true")] {
+        let (function, field, value) = way_out;
+        let eve = app.user(&format!("eve {field}"), Role::Admin).await;
+        let fields = [("role", "admin"), ("days", "7"), ("uses", "9"), ("note", "a way back")];
+        let made = eve.browser.call("invite", &fields).await.json();
+        let path = made["path"].as_str().unwrap().to_owned();
+        let code = path.strip_prefix("/join/").unwrap();
+        assert_eq!(app.join(code, &format!("guest {field}")).await.status, StatusCode::OK);
+        let kept = app.invitation("member", "7", "1").await;
+
+        let id = eve.viewer.id.0.to_string();
+        let gone = ada.call(function, &[("id", &id), (field, value)]).await;
+        assert_eq!(gone.status, StatusCode::OK, "{}", gone.text());
+        assert_eq!(app.join(code, &format!("late {field}")).await.field(), "code", "{function}");
+        let (_, act, subject) = app.acts().await.swap_remove(1);
+        assert_eq!((act.as_str(), subject.as_str()), ("invitation.revoke", "a way back"));
+        // What others made stays open.
+        assert_eq!(app.join(&kept, &format!("friend {field}")).await.status, StatusCode::OK);
+
+        // A request that was let through before the role went makes no link either.
+        let before = app.count("select count(*) from invitation").await;
+        let new = NewInvitation {
+            role: Role::Admin,
+            days: 1,
+            uses: 1,
+            note: String::new(),
+        };
+        let refused = app.services.people.invite(&eve.viewer, new).await;
+        assert_eq!(refused, Err(AppError::Forbidden), "{function}");
+        assert_eq!(app.count("select count(*) from invitation").await, before);
     }
     app.stop().await;
 }

@@ -17,6 +17,7 @@ use atelier_app::account::{Credentials, InvitationOffer, Role, UserId, Viewer};
 use atelier_app::admin::{InvitationRow, MadeLink, NewInvitation, SignUpRow};
 use atelier_app::backend::{Client, SignedIn};
 use atelier_app::error::AppError;
+use store::Inserted;
 
 /// The longest life of an invitation, in days.
 const LONGEST_DAYS: u32 = 365;
@@ -40,7 +41,8 @@ impl AccountService {
     /// Makes a link; the answer is the only time its secret is seen.
     ///
     /// # Errors
-    /// [`AppError::Invalid`] on `days`, `uses` or `note`.
+    /// [`AppError::Invalid`] on `days`, `uses` or `note`; [`AppError::Forbidden`] when the actor
+    /// administrates no longer.
     pub(crate) async fn invite(
         &self,
         actor: &Actor,
@@ -78,12 +80,16 @@ impl AccountService {
             max_uses: new.uses,
         };
         let mut write = self.db.write().await?;
-        if !store::insert(&mut write, &row, MOST_OPEN, now).await? {
-            return Err(AppError::invalid(
-                "note",
-                format!("There are {MOST_OPEN} open invitations already; revoke some first."),
-            )
-            .into());
+        match store::insert(&mut write, &row, MOST_OPEN, now).await? {
+            Inserted::Done => {}
+            Inserted::NotAllowed => return Err(AppError::Forbidden.into()),
+            Inserted::TooMany => {
+                return Err(AppError::invalid(
+                    "note",
+                    format!("There are {MOST_OPEN} open invitations already; revoke some first."),
+                )
+                .into());
+            }
         }
         let detail = format!(
             "as {}, for {} days, {} use(s)",

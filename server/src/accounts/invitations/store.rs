@@ -17,18 +17,32 @@ pub struct NewRow<'a> {
     pub max_uses: u32,
 }
 
-/// Makes an invitation, unless there are `most` open ones: then `false`.
+/// What became of a new invitation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    Done,
+    /// As many as there may be are open already.
+    TooMany,
+    /// Whoever makes it administrates no longer.
+    NotAllowed,
+}
+
+/// Makes an invitation, unless `most` are open. Whether its maker may is asked in the statement
+/// itself: their role may have gone since the request came in. Without a maker it is the command
+/// line, which may.
 pub async fn insert(
     write: &mut Write,
     new: &NewRow<'_>,
     most: i64,
     now: i64,
-) -> Result<bool, Error> {
+) -> Result<Inserted, Error> {
     let done = sqlx::query(
         "insert into invitation (secret_hash, role, note, made_by, created_at, expires_at, max_uses)
          select ?1, ?2, ?3, ?4, ?5, ?6, ?7
          where (select count(*) from invitation
-                where revoked_at is null and expires_at > ?5 and uses < max_uses) < ?8",
+                where revoked_at is null and expires_at > ?5 and uses < max_uses) < ?8
+           and (?4 is null or exists (select 1 from user
+                where id = ?4 and role = 'admin' and disabled_at is null))",
     )
     .bind(&new.hash.0)
     .bind(new.role.as_str())
@@ -40,7 +54,22 @@ pub async fn insert(
     .bind(most)
     .execute(&mut **write)
     .await?;
-    Ok(done.rows_affected() == 1)
+    if done.rows_affected() == 1 {
+        return Ok(Inserted::Done);
+    }
+    // Only to say the right words; the statement above has decided.
+    let may: bool = sqlx::query_scalar(
+        "select ?1 is null or exists (select 1 from user
+             where id = ?1 and role = 'admin' and disabled_at is null)",
+    )
+    .bind(new.made_by.map(|id| id.0))
+    .fetch_one(&mut **write)
+    .await?;
+    Ok(if may {
+        Inserted::TooMany
+    } else {
+        Inserted::NotAllowed
+    })
 }
 
 pub async fn list_open(db: &Db, now: i64) -> Result<Vec<InvitationRow>, Error> {

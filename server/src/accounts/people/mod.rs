@@ -11,7 +11,7 @@ use super::AccountService;
 use super::names::canonical_name;
 use super::store as users;
 use crate::audit::{Actor, store as audit};
-use crate::db::now_ms;
+use crate::db::{Write, now_ms};
 use crate::error::ServerError;
 use atelier_app::account::{Role, UserId};
 use atelier_app::error::AppError;
@@ -24,17 +24,46 @@ fn last_admin(field: &str) -> AppError {
     )
 }
 
-/// The name of whom a change was made to, and what was before.
-fn done(changed: Changed, field: &str) -> Result<(String, Role, bool), AppError> {
+/// A change that was made.
+struct Done {
+    /// Whom it was made to.
+    name: String,
+    role_before: Role,
+    was_disabled: bool,
+    /// The notes of invitations that ended with it.
+    revoked: Vec<String>,
+}
+
+fn done(changed: Changed, field: &str) -> Result<Done, AppError> {
     match changed {
         Changed::Done {
             name,
             role,
             was_disabled,
-        } => Ok((name, role, was_disabled)),
+            revoked,
+        } => Ok(Done {
+            name,
+            role_before: role,
+            was_disabled,
+            revoked,
+        }),
         Changed::LastAdmin => Err(last_admin(field)),
         Changed::Missing => Err(AppError::NotFound),
     }
+}
+
+/// Writes the invitations down that ended with a change, before the change itself.
+async fn note_revoked(
+    write: &mut Write,
+    actor: &Actor,
+    done: &Done,
+    now: i64,
+) -> Result<(), ServerError> {
+    let detail = format!("made by {}, who administrates no longer", done.name);
+    for note in &done.revoked {
+        audit::insert(write, actor, "invitation.revoke", note, &detail, now).await?;
+    }
+    Ok(())
 }
 
 impl AccountService {
@@ -49,7 +78,8 @@ impl AccountService {
             .ok_or_else(|| AppError::invalid("name", format!("There is no user {name:?}.")))?)
     }
 
-    /// Gives a user another role and ends their sessions.
+    /// Gives a user another role and ends their sessions; with the power to administrate go their
+    /// open invitations.
     ///
     /// # Errors
     /// [`AppError::NotFound`]; [`AppError::Invalid`] on `role` for the last administrator.
@@ -59,17 +89,21 @@ impl AccountService {
         id: UserId,
         new: Role,
     ) -> Result<(), ServerError> {
+        let now = now_ms();
         let mut write = self.db.write().await?;
-        let (name, old, _) = done(store::set_role(&mut write, id, new).await?, "role")?;
+        let done = done(store::set_role(&mut write, id, new, now).await?, "role")?;
+        note_revoked(&mut write, actor, &done, now).await?;
+        let old = done.role_before;
         if old != new {
             let detail = format!("{} → {}", old.as_str(), new.as_str());
-            audit::insert(&mut write, actor, "user.role", &name, &detail, now_ms()).await?;
+            audit::insert(&mut write, actor, "user.role", &done.name, &detail, now).await?;
         }
         write.commit().await?;
         Ok(())
     }
 
-    /// Closes or opens sign-in of a user; closing ends sessions and tokens at once.
+    /// Closes or opens sign-in of a user; closing ends sessions, tokens and open
+    /// invitations at once.
     ///
     /// # Errors
     /// [`AppError::NotFound`]; [`AppError::Invalid`] on `id` for the last administrator.
@@ -86,9 +120,10 @@ impl AccountService {
         } else {
             (store::enable(&mut write, id).await?, "user.enable")
         };
-        let (name, _, was_disabled) = done(changed, "id")?;
-        if was_disabled != disabled {
-            audit::insert(&mut write, actor, act, &name, "", now).await?;
+        let done = done(changed, "id")?;
+        note_revoked(&mut write, actor, &done, now).await?;
+        if done.was_disabled != disabled {
+            audit::insert(&mut write, actor, act, &done.name, "", now).await?;
         }
         write.commit().await?;
         Ok(())

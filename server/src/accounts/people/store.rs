@@ -38,7 +38,7 @@ pub async fn set_setting(
 /// What a change of a user came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// Done; the name of the user, and what was before.
+    /// Done; the name of the user, what was before, and what ended with it.
     Done {
         /// Their name.
         name: String,
@@ -46,6 +46,8 @@ pub enum Changed {
         role: Role,
         /// Whether their sign-in was closed before.
         was_disabled: bool,
+        /// The notes of their invitations that were open and are revoked now.
+        revoked: Vec<String>,
     },
     /// Nobody could administrate afterwards.
     LastAdmin,
@@ -70,14 +72,36 @@ async fn before(
         .transpose()
 }
 
+/// Ends the open invitations of somebody who administrates no longer: a link that makes
+/// administrators would let them back in. Answers the notes of those that were open.
+async fn revoke_made_by(write: &mut Write, id: UserId, now: i64) -> Result<Vec<String>, Error> {
+    let ended: Vec<(String, bool)> = sqlx::query_as(
+        "update invitation set revoked_at = ?2 where made_by = ?1 and revoked_at is null
+         returning note, expires_at > ?2 and uses < max_uses",
+    )
+    .bind(id.0)
+    .bind(now)
+    .fetch_all(&mut **write)
+    .await?;
+    let open = ended.into_iter().filter(|(_, was_open)| *was_open);
+    Ok(open.map(|(note, _)| note).collect())
+}
+
 /// Gives a user another role; their sessions end, so that nothing open was opened under the old one.
-pub async fn set_role(write: &mut Write, id: UserId, new: Role) -> Result<Changed, Error> {
+/// The invitations of a former administrator end, too.
+pub async fn set_role(
+    write: &mut Write,
+    id: UserId,
+    new: Role,
+    now: i64,
+) -> Result<Changed, Error> {
     let Some((name, role, was_disabled, others)) = before(write, id).await? else {
         return Ok(Changed::Missing);
     };
     if role == Role::Admin && new != Role::Admin && !was_disabled && !others {
         return Ok(Changed::LastAdmin);
     }
+    let mut revoked = Vec::new();
     if role != new {
         sqlx::query("update user set role = ? where id = ?")
             .bind(new.as_str())
@@ -85,15 +109,19 @@ pub async fn set_role(write: &mut Write, id: UserId, new: Role) -> Result<Change
             .execute(&mut **write)
             .await?;
         super::super::store::delete_sessions(write, id).await?;
+        if new != Role::Admin {
+            revoked = revoke_made_by(write, id, now).await?;
+        }
     }
     Ok(Changed::Done {
         name,
         role,
         was_disabled,
+        revoked,
     })
 }
 
-/// Closes sign-in, sessions and tokens of a user at once.
+/// Closes sign-in, sessions, tokens and invitations of a user at once.
 pub async fn disable(write: &mut Write, id: UserId, now: i64) -> Result<Changed, Error> {
     let Some((name, role, was_disabled, others)) = before(write, id).await? else {
         return Ok(Changed::Missing);
@@ -113,10 +141,12 @@ pub async fn disable(write: &mut Write, id: UserId, now: i64) -> Result<Changed,
         .bind(id.0)
         .execute(&mut **write)
         .await?;
+    let revoked = revoke_made_by(write, id, now).await?;
     Ok(Changed::Done {
         name,
         role,
         was_disabled,
+        revoked,
     })
 }
 
@@ -133,6 +163,7 @@ pub async fn enable(write: &mut Write, id: UserId) -> Result<Changed, Error> {
         name,
         role,
         was_disabled,
+        revoked: Vec::new(),
     })
 }
 
