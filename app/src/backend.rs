@@ -252,8 +252,15 @@ pub trait People: Send + Sync {
     async fn revoke_invitation(&self, viewer: &Viewer, id: i64) -> Answer<()>;
     /// Opens or closes the form by which people ask for an account.
     async fn set_self_sign_up(&self, viewer: &Viewer, on: bool) -> Answer<()>;
-    /// Lets somebody in who waits, with a role, or forgets them.
-    async fn answer_sign_up(&self, viewer: &Viewer, id: UserId, role: Option<Role>) -> Answer<()>;
+    /// Lets somebody in who waits since `asked_at` (Unix milliseconds), with a role, or forgets
+    /// them. `NotFound` where another waits under that id by now: ids of the forgotten come again.
+    async fn answer_sign_up(
+        &self,
+        viewer: &Viewer,
+        id: UserId,
+        asked_at: i64,
+        role: Option<Role>,
+    ) -> Answer<()>;
     /// Gives a user another role and ends their sessions. The last administrator stays one.
     async fn set_role(&self, viewer: &Viewer, id: UserId, role: Role) -> Answer<()>;
     /// A page of the audit log, newest first.

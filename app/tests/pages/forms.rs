@@ -350,7 +350,7 @@ async fn nothing_is_done_for_nobody() {
         ("/app/set_user_role", "id=2&role=admin"),
         ("/app/invite", "role=admin&days=1&uses=1"),
         ("/app/revoke_invitation", "id=3"),
-        ("/app/answer_sign_up", "id=7&role=admin"),
+        ("/app/answer_sign_up", "id=7&asked_at=1&role=admin"),
         ("/app/set_self_sign_up", "on=true"),
         ("/app/change_password", "current=right&new=x"),
     ] {

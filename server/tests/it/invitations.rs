@@ -36,6 +36,18 @@ impl TestApp {
         self.anonymous().call("accept_invitation", &fields).await
     }
 
+    /// Somebody asks for an account; the number they wait under, and since when.
+    async fn asks(&self, name: &str) -> (String, String) {
+        let fields = [("name", name), ("password", NEW_PASSWORD)];
+        let asked = self.anonymous().call("sign_up", &fields).await;
+        assert_eq!(asked.status, StatusCode::OK, "{}", asked.text());
+        let admin = &self.admin().await.browser;
+        let people = admin.call("load_people", &[]).await.json();
+        let waiting = people["waiting"].as_array().unwrap();
+        let row = waiting.iter().find(|row| row["name"] == name).unwrap();
+        (row["id"].to_string(), row["asked_at"].to_string())
+    }
+
     async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql)
             .fetch_one(self.services.db.read())
@@ -158,24 +170,45 @@ async fn every_dead_link_looks_the_same() {
 async fn the_links_of_a_former_administrator_let_nobody_in() {
     let app = TestApp::spawn().await;
     let ada = &app.admin().await.browser;
-    for way_out in [("set_user_role", "role", "member"), ("set_user_disabled", "disabled", "true")] {
+    for way_out in [
+        ("set_user_role", "role", "member"),
+        ("set_user_disabled", "disabled", "true"),
+    ] {
         let (function, field, value) = way_out;
         let eve = app.user(&format!("eve {field}"), Role::Admin).await;
-        let fields = [("role", "admin"), ("days", "7"), ("uses", "9"), ("note", "a way back")];
+        let fields = [
+            ("role", "admin"),
+            ("days", "7"),
+            ("uses", "9"),
+            ("note", "a way back"),
+        ];
         let made = eve.browser.call("invite", &fields).await.json();
         let path = made["path"].as_str().unwrap().to_owned();
         let code = path.strip_prefix("/join/").unwrap();
-        assert_eq!(app.join(code, &format!("guest {field}")).await.status, StatusCode::OK);
+        assert_eq!(
+            app.join(code, &format!("guest {field}")).await.status,
+            StatusCode::OK
+        );
         let kept = app.invitation("member", "7", "1").await;
 
         let id = eve.viewer.id.0.to_string();
         let gone = ada.call(function, &[("id", &id), (field, value)]).await;
         assert_eq!(gone.status, StatusCode::OK, "{}", gone.text());
-        assert_eq!(app.join(code, &format!("late {field}")).await.field(), "code", "{function}");
+        assert_eq!(
+            app.join(code, &format!("late {field}")).await.field(),
+            "code",
+            "{function}"
+        );
         let (_, act, subject) = app.acts().await.swap_remove(1);
-        assert_eq!((act.as_str(), subject.as_str()), ("invitation.revoke", "a way back"));
+        assert_eq!(
+            (act.as_str(), subject.as_str()),
+            ("invitation.revoke", "a way back")
+        );
         // What others made stays open.
-        assert_eq!(app.join(&kept, &format!("friend {field}")).await.status, StatusCode::OK);
+        assert_eq!(
+            app.join(&kept, &format!("friend {field}")).await.status,
+            StatusCode::OK
+        );
 
         // A request that was let through before the role went makes no link either.
         let before = app.count("select count(*) from invitation").await;
@@ -204,7 +237,10 @@ async fn only_administrators_invite_and_within_bounds() {
             ("load_person", &[("id", "1")]),
             ("revoke_invitation", &[("id", "1")]),
             ("set_self_sign_up", &[("on", "true")]),
-            ("answer_sign_up", &[("id", "1"), ("role", "admin")]),
+            (
+                "answer_sign_up",
+                &[("id", "1"), ("asked_at", "1"), ("role", "admin")],
+            ),
             ("set_user_role", &[("id", "2"), ("role", "admin")]),
         ] {
             let status = browser.call(function, fields).await.status;
@@ -260,6 +296,7 @@ async fn requests_for_accounts_are_off_until_switched_on_and_wait() {
     assert_eq!(people["waiting"][0]["name"], "nina");
     assert!(!people["users"].to_string().contains("nina"));
     let id = people["waiting"][0]["id"].to_string();
+    let asked_at = people["waiting"][0]["asked_at"].to_string();
     // Neither another role nor opening the door goes around the answer.
     for (function, field) in [
         ("set_user_role", ("role", "admin")),
@@ -269,7 +306,10 @@ async fn requests_for_accounts_are_off_until_switched_on_and_wait() {
         assert_eq!(around.status, StatusCode::NOT_FOUND, "{function}");
     }
     let let_in = admin
-        .call("answer_sign_up", &[("id", &id), ("role", "viewer")])
+        .call(
+            "answer_sign_up",
+            &[("id", &id), ("asked_at", &asked_at), ("role", "viewer")],
+        )
         .await;
     assert_eq!(let_in.status, StatusCode::OK, "{}", let_in.text());
     assert_eq!(
@@ -279,22 +319,56 @@ async fn requests_for_accounts_are_off_until_switched_on_and_wait() {
     assert_eq!(app.user_row("nina").await.role, Role::Viewer);
 
     // Refused: forgotten, and the name is free again.
-    let other = app.anonymous();
-    other
-        .call(
-            "sign_up",
-            &[("name", "mallory"), ("password", NEW_PASSWORD)],
-        )
-        .await;
-    let id = admin.call("load_people", &[]).await.json()["waiting"][0]["id"].to_string();
-    admin
-        .call("answer_sign_up", &[("id", &id), ("role", "")])
-        .await;
+    let (id, asked_at) = app.asks("mallory").await;
+    let no = [("id", id.as_str()), ("asked_at", &asked_at), ("role", "")];
+    assert_eq!(
+        admin.call("answer_sign_up", &no).await.status,
+        StatusCode::OK
+    );
     assert_eq!(
         app.count("select count(*) from user where name = 'mallory'")
             .await,
         0
     );
+    app.stop().await;
+}
+
+/// Mallory is refused, Oscar asks and gets Mallory's number: what was meant for Mallory on a page
+/// that is still open must not reach Oscar.
+#[tokio::test]
+async fn an_answer_reaches_only_whom_it_was_meant_for() {
+    let app = TestApp::spawn().await;
+    let admin = &app.admin().await.browser;
+    admin.call("set_self_sign_up", &[("on", "true")]).await;
+    let (id, meant_for) = app.asks("mallory").await;
+    let refuse = [("id", id.as_str()), ("asked_at", &meant_for), ("role", "")];
+    let refused = admin.call("answer_sign_up", &refuse).await;
+    assert_eq!(refused.status, StatusCode::OK);
+    // Another millisecond.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let (reused, asked_at) = app.asks("oscar").await;
+    assert_eq!(reused, id, "else this test shows nothing");
+    for role in ["admin", ""] {
+        let late = [
+            ("id", id.as_str()),
+            ("asked_at", &meant_for),
+            ("role", role),
+        ];
+        let late = admin.call("answer_sign_up", &late).await;
+        assert_eq!(late.status, StatusCode::NOT_FOUND, "{role:?}");
+    }
+    let waits = "select count(*) from user where name = 'oscar' and waiting_since is not null";
+    assert_eq!(app.count(waits).await, 1);
+    let meant = [
+        ("id", id.as_str()),
+        ("asked_at", &asked_at),
+        ("role", "member"),
+    ];
+    assert_eq!(
+        admin.call("answer_sign_up", &meant).await.status,
+        StatusCode::OK
+    );
+    assert_eq!(app.user_row("oscar").await.role, Role::Member);
     app.stop().await;
 }
 

@@ -67,9 +67,13 @@ pub async fn set_self_sign_up(on: bool) -> Result<(), AppError> {
     use_backend()?.people.set_self_sign_up(&viewer, on).await
 }
 
-/// Lets somebody in who waits; without a role they are forgotten.
+/// Lets somebody in who waits since `asked_at`; without a role they are forgotten.
 #[server(endpoint = "answer_sign_up")]
-pub async fn answer_sign_up(id: UserId, #[server(default)] role: String) -> Result<(), AppError> {
+pub async fn answer_sign_up(
+    id: UserId,
+    asked_at: i64,
+    #[server(default)] role: String,
+) -> Result<(), AppError> {
     let viewer = use_viewer()?;
     let role = match role.as_str() {
         "" => None,
@@ -80,7 +84,7 @@ pub async fn answer_sign_up(id: UserId, #[server(default)] role: String) -> Resu
     };
     use_backend()?
         .people
-        .answer_sign_up(&viewer, id, role)
+        .answer_sign_up(&viewer, id, asked_at, role)
         .await
 }
 

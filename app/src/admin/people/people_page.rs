@@ -136,6 +136,7 @@ fn Waiting(rows: Vec<SignUpRow>, changes: RwSignal<u32>) -> impl IntoView {
                 view! {
                     <ActionForm action=answer>
                         <input type="hidden" name="id" value=row.id.0.to_string()/>
+                        <input type="hidden" name="asked_at" value=row.asked_at.to_string()/>
                         <input type="hidden" name="role" value=role/>
                         <button class="button button-small" type="submit" aria-label=label>{word}</button>
                     </ActionForm>

@@ -169,8 +169,14 @@ impl People for House {
         Ok(())
     }
 
-    async fn answer_sign_up(&self, _: &Viewer, id: UserId, role: Option<Role>) -> Answer<()> {
-        self.note(format!("answer {} {role:?}", id.0));
+    async fn answer_sign_up(
+        &self,
+        _: &Viewer,
+        id: UserId,
+        asked_at: i64,
+        role: Option<Role>,
+    ) -> Answer<()> {
+        self.note(format!("answer {} of {asked_at} {role:?}", id.0));
         Ok(())
     }
 

@@ -243,25 +243,30 @@ impl AccountService {
         Ok(store::list_waiting(&self.db).await?)
     }
 
-    /// Lets somebody in who waits, or forgets them.
+    /// Lets somebody in who waits since `asked_at` (Unix milliseconds), or forgets them.
     ///
     /// # Errors
-    /// [`AppError::NotFound`] when nobody of that id waits.
+    /// [`AppError::NotFound`] when nobody of that id waits since then.
     pub(crate) async fn answer_sign_up(
         &self,
         actor: &Actor,
         id: UserId,
+        asked_at: i64,
         role: Option<Role>,
     ) -> Result<(), ServerError> {
         let now = now_ms();
         let mut write = self.db.write().await?;
         let (name, act, detail) = match role {
             Some(role) => (
-                store::admit(&mut write, id, role).await?,
+                store::admit(&mut write, id, asked_at, role).await?,
                 "user.admit",
                 role.as_str(),
             ),
-            None => (store::refuse(&mut write, id).await?, "user.refuse", ""),
+            None => (
+                store::refuse(&mut write, id, asked_at).await?,
+                "user.refuse",
+                "",
+            ),
         };
         let name = name.ok_or(AppError::NotFound)?;
         audit::insert(&mut write, actor, act, &name, detail, now).await?;

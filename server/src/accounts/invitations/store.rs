@@ -177,22 +177,30 @@ pub async fn list_waiting(db: &Db) -> Result<Vec<SignUpRow>, Error> {
         .collect())
 }
 
-/// Answers the name of whoever was let in.
-pub async fn admit(write: &mut Write, id: UserId, role: Role) -> Result<Option<String>, Error> {
+/// Answers the name of whoever was let in. The time is asked for besides the id, because the id of
+/// somebody who was forgotten is given out again: an old page must not let another person in.
+pub async fn admit(
+    write: &mut Write,
+    id: UserId,
+    asked_at: i64,
+    role: Role,
+) -> Result<Option<String>, Error> {
     sqlx::query_scalar(
         "update user set waiting_since = null, disabled_at = null, role = ?
-         where id = ? and waiting_since is not null returning name",
+         where id = ? and waiting_since = ? returning name",
     )
     .bind(role.as_str())
     .bind(id.0)
+    .bind(asked_at)
     .fetch_optional(&mut **write)
     .await
 }
 
 /// Answers the name of whoever was forgotten. They never were in, so they left nothing behind.
-pub async fn refuse(write: &mut Write, id: UserId) -> Result<Option<String>, Error> {
-    sqlx::query_scalar("delete from user where id = ? and waiting_since is not null returning name")
+pub async fn refuse(write: &mut Write, id: UserId, asked_at: i64) -> Result<Option<String>, Error> {
+    sqlx::query_scalar("delete from user where id = ? and waiting_since = ? returning name")
         .bind(id.0)
+        .bind(asked_at)
         .fetch_optional(&mut **write)
         .await
 }

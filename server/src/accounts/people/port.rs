@@ -78,9 +78,16 @@ impl People for PeopleService {
         Ok(self.accounts.set_self_sign_up(&actor, on).await?)
     }
 
-    async fn answer_sign_up(&self, viewer: &Viewer, id: UserId, role: Option<Role>) -> Answer<()> {
+    async fn answer_sign_up(
+        &self,
+        viewer: &Viewer,
+        id: UserId,
+        asked_at: i64,
+        role: Option<Role>,
+    ) -> Answer<()> {
         let actor = only_admins(viewer)?;
-        Ok(self.accounts.answer_sign_up(&actor, id, role).await?)
+        let answered = self.accounts.answer_sign_up(&actor, id, asked_at, role);
+        Ok(answered.await?)
     }
 
     async fn set_role(&self, viewer: &Viewer, id: UserId, role: Role) -> Answer<()> {
