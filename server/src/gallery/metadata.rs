@@ -118,26 +118,47 @@ pub fn write_png(
     Ok(bytes)
 }
 
-/// Every text chunk of a PNG as (keyword, text), whichever of the three kinds it is.
+/// Longest text that is read from a PNG, in bytes: room for the largest graphs, none for bombs.
+pub const LONGEST_TEXT: usize = 1024 * 1024;
+
+/// The texts that a PNG has under these keywords as (keyword, text), at most one of each: the first
+/// that is plain, or else compressed, or else international. One that is longer than
+/// [`LONGEST_TEXT`] or broken says nothing; what stands under other keywords is not even inflated.
 ///
 /// # Errors
 /// [`MetadataError::Decode`].
-pub fn read_png_text(bytes: &[u8]) -> Result<Vec<(String, String)>, MetadataError> {
+pub fn read_png_text(
+    bytes: &[u8],
+    keywords: &[&str],
+) -> Result<Vec<(String, String)>, MetadataError> {
     let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info()?;
     // Text may stand behind the pixels too.
     reader.finish()?;
     let info = reader.info();
-    let mut found = Vec::new();
-    for chunk in &info.uncompressed_latin1_text {
-        found.push((chunk.keyword.clone(), chunk.text.clone()));
-    }
-    for chunk in &info.compressed_latin1_text {
-        found.push((chunk.keyword.clone(), chunk.get_text()?));
-    }
-    for chunk in &info.utf8_text {
-        found.push((chunk.keyword.clone(), chunk.get_text()?));
-    }
-    Ok(found)
+    let text_of = |keyword: &str| -> Option<String> {
+        let plain = &info.uncompressed_latin1_text;
+        if let Some(chunk) = plain.iter().find(|chunk| chunk.keyword == keyword) {
+            return Some(chunk.text.clone());
+        }
+        let compressed = &info.compressed_latin1_text;
+        if let Some(chunk) = compressed.iter().find(|chunk| chunk.keyword == keyword) {
+            let mut chunk = chunk.clone();
+            chunk.decompress_text_with_limit(LONGEST_TEXT).ok()?;
+            return chunk.get_text().ok();
+        }
+        let mut chunk = info
+            .utf8_text
+            .iter()
+            .find(|chunk| chunk.keyword == keyword)?
+            .clone();
+        chunk.decompress_text_with_limit(LONGEST_TEXT).ok()?;
+        chunk.get_text().ok()
+    };
+    Ok(keywords
+        .iter()
+        .filter_map(|keyword| Some(((*keyword).to_owned(), text_of(keyword)?)))
+        .filter(|(_, text)| text.len() <= LONGEST_TEXT)
+        .collect())
 }
 
 /// The text that A1111 writes: the prompt, the negative prompt, and one line of facts.
@@ -315,8 +336,7 @@ mod tests {
     }
 
     fn text(bytes: &[u8], keyword: &str) -> String {
-        let all = read_png_text(bytes).unwrap();
-        all.into_iter().find(|(key, _)| key == keyword).unwrap().1
+        read_png_text(bytes, &[keyword]).unwrap().remove(0).1
     }
 
     fn has_chunk(bytes: &[u8], kind: &[u8; 4]) -> bool {
@@ -394,6 +414,53 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_asked_for_is_inflated_and_never_a_bomb() {
+        use png::text_metadata::{ITXtChunk, TEXtChunk, ZTXtChunk};
+        let mut bytes = Vec::new();
+        let mut encoder = Encoder::new(&mut bytes, 1, 1);
+        encoder.set_color(ColorType::Rgb);
+        let mut writer = encoder.write_header().unwrap();
+        // Some kilobytes each in the file, 16 MiB each in memory.
+        let mut bomb = ZTXtChunk::new("prompt", "x".repeat(16 << 20));
+        bomb.compress_text().unwrap();
+        for keyword in ["prompt", "Dream"] {
+            bomb.keyword = keyword.into();
+            for _ in 0..200 {
+                writer.write_text_chunk(&bomb).unwrap();
+            }
+        }
+        let mut long = ITXtChunk::new("workflow", "x".repeat(LONGEST_TEXT + 1));
+        writer.write_text_chunk(&long).unwrap();
+        long.keyword = "sd-metadata".into();
+        long.compressed = true;
+        writer.write_text_chunk(&long).unwrap();
+        for text in ["first", "second"] {
+            let chunk = TEXtChunk::new(PARAMETERS, text);
+            writer.write_text_chunk(&chunk).unwrap();
+        }
+        let mut fits = ITXtChunk::new("fits", "é".repeat(LONGEST_TEXT / 2));
+        fits.compressed = true;
+        writer.write_text_chunk(&fits).unwrap();
+        writer.write_image_data(&[0; 3]).unwrap();
+        writer.finish().unwrap();
+        assert!(bytes.len() < 32 << 20, "{}", bytes.len());
+
+        let asked = [
+            "prompt",
+            "workflow",
+            "sd-metadata",
+            PARAMETERS,
+            "fits",
+            "absent",
+        ];
+        let found = read_png_text(&bytes, &asked).unwrap();
+        let keywords: Vec<&str> = found.iter().map(|(keyword, _)| keyword.as_str()).collect();
+        assert_eq!(keywords, [PARAMETERS, "fits"]);
+        assert_eq!(found[0].1, "first");
+        assert_eq!(found[1].1.len(), LONGEST_TEXT);
+    }
+
+    #[test]
     fn pixels_come_back_exactly_and_bytes_are_reproducible() {
         let bytes = write_png(&image(), &settings(), &facts()).unwrap();
         assert_eq!(bytes, write_png(&image(), &settings(), &facts()).unwrap());
@@ -401,7 +468,7 @@ mod tests {
         assert_eq!(decoded.color(), image::ColorType::Rgb8);
         assert_eq!(decoded.into_rgb8(), image());
         assert!(write_png(&RgbImage::new(0, 0), &settings(), &facts()).is_err());
-        assert!(read_png_text(&bytes[..40]).is_err());
+        assert!(read_png_text(&bytes[..40], &[ATELIER]).is_err());
     }
 
     #[test]

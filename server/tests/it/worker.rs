@@ -124,7 +124,8 @@ async fn jobs_become_images_and_the_model_stays_loaded() {
             .await
             .unwrap();
         let png = files.get(&sha256.parse().unwrap()).unwrap();
-        let texts = metadata::read_png_text(&png).unwrap();
+        let texts =
+            metadata::read_png_text(&png, &[metadata::PARAMETERS, metadata::ATELIER]).unwrap();
         let said = |keyword: &str| {
             let found = texts.iter().find(|(key, _)| key == keyword);
             found.map(|(_, text)| text.clone()).unwrap()

@@ -30,6 +30,15 @@ const MOST_PIXELS: u64 = 64_000_000;
 const LONGEST_PROMPT: usize = 10_000;
 /// Longest name of a model or scheduler.
 const LONGEST_NAME: usize = 200;
+/// The texts that are read, the ones that say most first.
+const KEYWORDS: [&str; 6] = [
+    ATELIER,
+    "invokeai_metadata",
+    "sd-metadata",
+    PARAMETERS,
+    "prompt",
+    "Dream",
+];
 /// How many files are decoded at once: each may take a few hundred megabytes.
 static DECODERS: Semaphore = Semaphore::const_new(1);
 
@@ -138,7 +147,8 @@ fn read(bytes: &[u8]) -> Result<Read, AppError> {
         .into_rgb8();
     let colour = dominant_colour(&image);
     drop(image);
-    let text = read_png_text(bytes).map_err(|error| refuse(&format!("cannot be read: {error}")))?;
+    let text = read_png_text(bytes, &KEYWORDS)
+        .map_err(|error| refuse(&format!("cannot be read: {error}")))?;
     let chunk = |keyword: &str| {
         text.iter()
             .find(|(known, _)| known == keyword)
