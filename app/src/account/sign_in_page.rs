@@ -30,6 +30,8 @@ pub fn SignInPage() -> impl IntoView {
     if use_viewer_here().is_some() {
         return view! { <Elsewhere path=next/> }.into_any();
     }
+    // Whoever was invited before there was an administrator comes in here, too.
+    let has_account = query.with_untracked(|query| query.get("from").as_deref() == Some("setup"));
     let empty = OnceResource::new_blocking(needs_setup());
     let open = OnceResource::new_blocking(may_sign_up());
     let action = ServerAction::<SignIn>::new();
@@ -40,7 +42,7 @@ pub fn SignInPage() -> impl IntoView {
         <Title text="Sign in · Atelier"/>
         <Suspense>
             {move || Suspend::new(async move {
-                matches!(empty.await, Ok(true)).then(|| view! { <Elsewhere path="/setup".to_owned()/> })
+                (!has_account && matches!(empty.await, Ok(true))).then(|| view! { <Elsewhere path="/setup".to_owned()/> })
             })}
         </Suspense>
         <section class="door">
@@ -73,7 +75,7 @@ pub fn SignInPage() -> impl IntoView {
     .into_any()
 }
 
-/// `/setup`: the first visitor of an empty server becomes its administrator.
+/// `/setup`: whoever has the code becomes the first administrator.
 #[component]
 pub fn SetupPage() -> impl IntoView {
     let empty = OnceResource::new_blocking(needs_setup());
@@ -90,7 +92,7 @@ pub fn SetupPage() -> impl IntoView {
         </Suspense>
         <section class="door">
             <h1>"Set up this server"</h1>
-            <p class="quiet">"Nobody lives here yet. The account you make now is the administrator's."</p>
+            <p class="quiet">"Nobody looks after this server yet. The account you make now is the administrator's."</p>
             <ActionForm action=action>
                 <div class="stack">
                     {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
@@ -110,6 +112,7 @@ pub fn SetupPage() -> impl IntoView {
                     </button>
                 </div>
             </ActionForm>
+            <p class="quiet door-foot"><a href="/sign-in?from=setup">"Have an account already? Sign in"</a></p>
         </section>
     }
 }

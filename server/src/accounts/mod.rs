@@ -44,12 +44,13 @@ pub struct AccountService {
     db: Db,
     pool: HashPool,
     cookie: CookieStyle,
-    /// The hash of the one-time code; `None` when the server had users at its start.
+    /// The hash of the one-time code; `None` when the server had an administrator at its start.
     setup_code: Option<SecretHash>,
 }
 
 impl AccountService {
-    /// Opens the accounts. On an empty server, also makes the one-time setup code and answers it.
+    /// Opens the accounts. On a server without an administrator, also makes the one-time setup code
+    /// and answers it.
     ///
     /// # Errors
     /// When the database does not answer, or this machine cannot hash.
@@ -57,7 +58,7 @@ impl AccountService {
         db: Db,
         config: &ServeConfig,
     ) -> Result<(Arc<Self>, Option<String>), ServerError> {
-        let code = (!store::has_users(&db).await?).then(setup::new_code);
+        let code = (!store::has_admin(&db).await?).then(setup::new_code);
         let service = Self {
             pool: HashPool::new().await?,
             cookie: CookieStyle::new(config.is_https()),
@@ -255,7 +256,7 @@ impl AccountService {
         let Some(right_code) = &self.setup_code else {
             return Err(taken().into());
         };
-        if store::has_users(&self.db).await? {
+        if store::has_admin(&self.db).await? {
             return Err(taken().into());
         }
         let subjects = Subjects::of_setup(&client.address);
@@ -278,7 +279,8 @@ impl AccountService {
         let now = now_ms();
         let mut write = self.db.write().await?;
         let id = store::insert_first_admin(&mut write, &name, &hash, now)
-            .await?
+            .await
+            .map_err(|error| name_taken(error, &name))?
             .ok_or_else(taken)?;
         let viewer = Viewer {
             id,
@@ -490,14 +492,14 @@ fn name_taken(error: sqlx::Error, name: &str) -> ServerError {
 #[async_trait]
 impl Accounts for AccountService {
     async fn needs_setup(&self) -> Answer<bool> {
-        // Empty only ever ends: without a code there were users at the start.
+        // The last administrator always stays: without a code there was one at the start.
         if self.setup_code.is_none() {
             return Ok(false);
         }
-        let has_users = store::has_users(&self.db)
+        let has_admin = store::has_admin(&self.db)
             .await
             .map_err(ServerError::from)?;
-        Ok(!has_users)
+        Ok(!has_admin)
     }
 
     async fn create_first_admin(

@@ -1,5 +1,5 @@
-//! The one-time code that makes the first administrator. It is printed at each start of an empty
-//! server and kept in memory only, as a hash.
+//! The one-time code that makes the first administrator. It is printed at each start of a server
+//! that has none, and kept in memory only, as a hash.
 
 use super::random_bytes;
 use super::session::{SecretHash, hash_secret};

@@ -50,8 +50,10 @@ fn viewer(id: i64, name: String, word: &str) -> Result<Viewer, Error> {
 
 // ---- users
 
-pub async fn has_users(db: &Db) -> Result<bool, Error> {
-    sqlx::query_scalar("select exists (select 1 from user)")
+/// Whether the server has an administrator, who may have closed their door: only a server without
+/// any may be set up.
+pub async fn has_admin(db: &Db) -> Result<bool, Error> {
+    sqlx::query_scalar("select exists (select 1 from user where role = 'admin')")
         .fetch_one(db.read())
         .await
 }
@@ -75,7 +77,8 @@ pub async fn user_by_name(db: &Db, name: &str) -> Result<Option<StoredUser>, Err
     .transpose()
 }
 
-/// Makes the first user, an administrator. `None` when somebody else was first.
+/// Makes the first administrator. `None` when somebody else was first; fails with a unique
+/// violation when the name is taken, by a member who came before any administrator did.
 pub async fn insert_first_admin(
     write: &mut Write,
     name: &str,
@@ -84,7 +87,7 @@ pub async fn insert_first_admin(
 ) -> Result<Option<UserId>, Error> {
     sqlx::query_scalar(
         "insert into user (name, role, password_hash, created_at)
-         select ?, 'admin', ?, ? where not exists (select 1 from user)
+         select ?, 'admin', ?, ? where not exists (select 1 from user where role = 'admin')
          returning id",
     )
     .bind(name)

@@ -1,5 +1,6 @@
 //! Setting up, signing in and out, passwords, sessions, and who may not.
 
+use crate::command_line::atelier;
 use crate::personas::{PASSWORD, TestApp};
 use atelier_app::account::Role;
 use atelier_app::backend::{Accounts as _, Admin as _, Client, SessionSecret};
@@ -50,6 +51,46 @@ impl TestApp {
         assert_eq!(row.0, name);
         row.1.parse().unwrap()
     }
+}
+
+#[tokio::test]
+async fn guests_who_come_first_leave_the_setup_code_good() {
+    // From the command line, before the server ever ran: somebody who is no administrator.
+    let data = tempfile::tempdir().unwrap();
+    let member = ["user", "add", "bob", "--role", "member"];
+    let added = atelier(data.path(), &member, &format!("{PASSWORD}\n"));
+    assert!(added.status.success(), "{added:?}");
+    let app = TestApp::spawn_with(|config| config.data_dir.path = data.path().to_owned()).await;
+    let code = app.setup_code.clone().expect("nobody administrates yet");
+
+    // And while it runs, by a link.
+    let invited = atelier(data.path(), &["user", "invite"], "");
+    assert!(invited.status.success(), "{invited:?}");
+    let link = String::from_utf8(invited.stdout).unwrap();
+    let secret = link.trim().strip_prefix("/join/").unwrap().to_owned();
+    let guest = app.anonymous();
+    let fields = [
+        ("code", secret.as_str()),
+        ("name", "carol"),
+        ("password", PASSWORD),
+    ];
+    let joined = guest.call("accept_invitation", &fields).await;
+    assert_eq!(joined.status, StatusCode::OK, "{}", joined.text());
+
+    let visitor = app.anonymous();
+    assert_eq!(visitor.call("needs_setup", &[]).await.json(), true);
+    let taken = visitor.set_up(&code, "carol", PASSWORD).await;
+    assert_eq!(taken.field(), "name", "{}", taken.text());
+    let right = visitor.set_up(&code, "ada", PASSWORD).await;
+    assert_eq!(right.status, StatusCode::OK, "{}", right.text());
+    assert_eq!(visitor.call("needs_setup", &[]).await.json(), false);
+    let again = app.anonymous().set_up(&code, "eve", PASSWORD).await;
+    assert_eq!(again.field(), "code", "{}", again.text());
+    assert_eq!(
+        visitor.call("load_people", &[]).await.status,
+        StatusCode::OK
+    );
+    app.stop().await;
 }
 
 #[tokio::test]

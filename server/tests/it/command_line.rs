@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-fn atelier(data_dir: &Path, arguments: &[&str], input: &str) -> Output {
+/// Runs the program on a data folder with this standard input.
+pub fn atelier(data_dir: &Path, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_atelier"))
         .args(arguments)
         .env("ATELIER_DATA_DIR", data_dir)
