@@ -1,7 +1,9 @@
 //! ComfyUI's `prompt` text: the graph that was run, as nodes by id. What the image was made with is
 //! found by walking from the sampler to what feeds it.
 
-use super::{Told, model_name, real, scheduler_name, small, whole};
+use super::{
+    LONGEST_NAME, LONGEST_PROMPT, Told, cut, model_name, real, scheduler_name, small, whole,
+};
 use atelier_app::studio::LoraWeight;
 use serde_json::{Map, Value};
 use std::cell::Cell;
@@ -132,14 +134,15 @@ impl Graph {
             .find_map(|name| self.value(inputs.get(name)?, name))
     }
 
-    /// The words behind a conditioning.
+    /// The words behind a conditioning, at each step no more of them than are kept in the end:
+    /// combinations of combinations double what they pass on.
     fn words(&self, link: &Value) -> Option<String> {
         self.step()?;
         let node = self.node(link)?;
         let inputs = node.get("inputs")?.as_object()?;
         let text = |name: &str| {
             let value = self.value(inputs.get(name)?, name)?;
-            value.as_str().map(|text| text.trim().to_owned())
+            value.as_str().map(|text| cut(text, LONGEST_PROMPT))
         };
         let own: Vec<String> = ["text", "text_g", "text_l", "prompt", "positive_prompt"]
             .into_iter()
@@ -150,7 +153,7 @@ impl Graph {
             // SDXL has two encoders; most people tell both the same.
             let mut said = vec![first.clone()];
             said.extend(own[1..].iter().filter(|text| *text != first).cloned());
-            return Some(said.join(" "));
+            return Some(cut(&said.join(" "), LONGEST_PROMPT));
         }
         // Nodes that pass words on: a control net, a combination, a guider.
         let further: Vec<String> = [
@@ -166,7 +169,7 @@ impl Graph {
         .filter(|words| !words.is_empty())
         .collect();
         let has_text = inputs.contains_key("text") || inputs.contains_key("text_g");
-        (has_text || !further.is_empty()).then(|| further.join(" "))
+        (has_text || !further.is_empty()).then(|| cut(&further.join(" "), LONGEST_PROMPT))
     }
 
     /// The name of the checkpoint behind a model, LoRAs on the way gathered.
@@ -175,7 +178,9 @@ impl Graph {
         let inputs = self.node(link)?.get("inputs")?.as_object()?;
         let text = |name: &str| {
             let value = self.value(inputs.get(name)?, name)?;
-            value.as_str().map(model_name)
+            value
+                .as_str()
+                .map(|name| cut(&model_name(name), LONGEST_NAME))
         };
         if let Some(name) = text("lora_name") {
             let weight = inputs.get("strength_model").and_then(real).unwrap_or(1.0);
@@ -223,6 +228,33 @@ mod tests {
             ("ink", 0.6)
         );
         assert_eq!(told.strength, None);
+    }
+
+    #[test]
+    fn combinations_that_double_pass_on_no_more_than_is_kept() {
+        let mut graph = serde_json::json!({
+            "s": {"class_type": "KSampler", "inputs": {"positive": ["8", 0], "model": ["m", 0]}},
+            "0": {"class_type": "CLIPTextEncode", "inputs": {"text": "word ".repeat(100_000)}},
+            // A ring of LoRAs.
+            "m": {"class_type": "LoraLoader", "inputs": {"lora_name": "n".repeat(100_000), "model": ["m", 0]}},
+        });
+        for number in 1..=8 {
+            let below = serde_json::json!([(number - 1).to_string(), 0]);
+            graph[number.to_string()] = serde_json::json!({
+                "class_type": "ConditioningCombine",
+                "inputs": {"conditioning_1": below, "conditioning_2": below},
+            });
+        }
+        let told = read(&graph.to_string()).expect("read");
+        // A cut may end at a space.
+        assert!((LONGEST_PROMPT - 1..=LONGEST_PROMPT).contains(&told.prompt.len()));
+        assert!(told.prompt.starts_with("word word"));
+        assert!(told.loras.len() > 100);
+        assert!(
+            told.loras
+                .iter()
+                .all(|lora| lora.name.len() == LONGEST_NAME)
+        );
     }
 
     #[test]
