@@ -132,7 +132,7 @@ impl Queue {
 
     /// When the latest `count` images were made, and their facts, newest first.
     pub async fn latest_step_facts(&self, count: u32) -> Result<Vec<(i64, Facts)>, sqlx::Error> {
-        let rows = sqlx::query("select created_at, facts from image order by id desc limit ?")
+        let rows = sqlx::query("select created_at, facts from image where imported_from is null order by id desc limit ?")
             .bind(count)
             .fetch_all(self.db.read())
             .await?;

@@ -1,6 +1,9 @@
 //! The gallery over HTTP: several files as one, images that were made elsewhere, the trash.
 
 use super::personas::TestApp;
+use atelier_app::studio::Settings;
+use atelier_server::gallery::Facts;
+use atelier_server::gallery::metadata::Provenance;
 use axum::http::StatusCode;
 use std::io::Read as _;
 
@@ -201,8 +204,36 @@ async fn images_made_elsewhere_are_brought_in_with_what_made_them() {
         );
         assert_eq!(refused.json()["field"], "file");
     }
+    // Whoever says that it is ours is not believed about devices and times.
+    let forged = serde_json::to_string(&Provenance {
+        settings: Settings {
+            prompt: "a forged fox".into(),
+            seed: 7,
+            ..Settings::default()
+        },
+        facts: Facts {
+            scheduler: "Euler".into(),
+            device: "cuda:0".into(),
+            step_s: vec![0.001; 20],
+            notes: vec!["a lie".into()],
+            ..Facts::default()
+        },
+    });
+    let made = send(png_of("atelier", &forged.unwrap())).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+    assert_eq!(made.json()["program"], "Atelier");
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let detail = alice.browser.get(&format!("/api/images/{id}")).await.json();
+    assert_eq!(detail["settings"]["prompt"], "a forged fox");
+    assert_eq!(
+        (&detail["device"], &detail["scheduler"]),
+        (&"imported".into(), &"Euler".into())
+    );
+    assert_eq!(detail["notes"], serde_json::json!([]));
     // Nothing was measured here, and nothing was queued.
     assert!(app.services.jobs.step_times().await.unwrap().is_empty());
+    let by_device = app.services.jobs.step_times_by_device().await.unwrap();
+    assert!(by_device.is_empty(), "{by_device:?}");
     let queue = app.services.jobs.admin_queue().await.unwrap();
     assert!(queue.is_empty(), "{queue:?}");
     let looker = app.user("looker", atelier_app::account::Role::Viewer).await;

@@ -16,7 +16,7 @@ use atelier_app::gallery::{ImageId, ImportedImage};
 use atelier_app::studio::{LoraWeight, Settings};
 use image::{ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::metadata::{ATELIER, PARAMETERS, Provenance, dominant_colour, read_png_text};
 use super::{Facts, GalleryService, blocking};
@@ -39,8 +39,21 @@ const KEYWORDS: [&str; 6] = [
     "prompt",
     "Dream",
 ];
-/// How many files are decoded at once: each may take a few hundred megabytes.
-static DECODERS: Semaphore = Semaphore::const_new(1);
+/// Longest side: thumbnails are made through rows as wide as the image.
+const MOST_SIDE: u32 = 32_768;
+/// How many million pixels are decoded at once: each may take eleven bytes while it is.
+static DECODERS: Semaphore = Semaphore::const_new(DECODED_AT_ONCE as usize);
+const DECODED_AT_ONCE: u32 = 64;
+
+/// Waits until an image of so many pixels can be decoded beside those that are. The turn lasts
+/// until the answer is dropped: move it to where the work is.
+pub(super) async fn decoding_turn(pixels: u64) -> Result<SemaphorePermit<'static>, ServerError> {
+    let millions = u32::try_from(pixels / 1_000_000 + 1).unwrap_or(DECODED_AT_ONCE);
+    DECODERS
+        .acquire_many(millions.min(DECODED_AT_ONCE))
+        .await
+        .map_err(|_| ServerError::broken("nothing is decoded any more"))
+}
 
 /// What a file says about how it was made, as far as it says it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,11 +97,10 @@ impl GalleryService {
         if bytes.len() > MOST_BYTES {
             return Err(refuse("has more than 32 MiB, which is the limit"));
         }
-        let _turn = DECODERS
-            .acquire()
-            .await
-            .map_err(|_| ServerError::broken("nothing is decoded any more"))?;
+        let turn = decoding_turn(MOST_PIXELS).await?;
         let (bytes, read) = blocking(move || {
+            // Whoever sent it may be gone by now; the decoder is at work all the same.
+            let _turn = turn;
             let read = read(&bytes);
             (bytes, read)
         })
@@ -141,6 +153,11 @@ fn read(bytes: &[u8]) -> Result<Read, AppError> {
             MOST_PIXELS / 1_000_000
         )));
     }
+    if width.max(height) > MOST_SIDE {
+        return Err(refuse(&format!(
+            "is {width}×{height}; no side may have more than {MOST_SIDE} pixels"
+        )));
+    }
     let image = open()
         .decode()
         .map_err(|error| refuse(&format!("cannot be read to its end: {error}")))?
@@ -155,22 +172,21 @@ fn read(bytes: &[u8]) -> Result<Read, AppError> {
             .map(|(_, text)| text.as_str())
     };
 
-    // One of ours says everything.
+    // One of ours says everything; who wrote it, nobody knows.
     if let Some(ours) =
         chunk(ATELIER).and_then(|text| serde_json::from_str::<Provenance>(text).ok())
     {
-        let mut settings = ours.settings;
-        // Whoever brings it need not have what it was made from.
-        settings.init_image = None;
-        settings.mask = None;
-        (settings.width, settings.height) = (width, height);
         return Ok(Read {
             width,
             height,
             colour,
             program: Some("Atelier".into()),
-            settings,
-            facts: ours.facts,
+            facts: facts_of(&ours.facts.scheduler),
+            settings: Settings {
+                width,
+                height,
+                ..believable(ours.settings)
+            },
         });
     }
     let told = chunk("invokeai_metadata")
@@ -181,54 +197,89 @@ fn read(bytes: &[u8]) -> Result<Read, AppError> {
         .or_else(|| chunk("Dream").and_then(invoke::read_dream));
     let program = told.as_ref().map(|told| told.program.to_owned());
     let told = told.unwrap_or_default();
-    let scheduler = told.scheduler.map(|name| cut(&name, LONGEST_NAME));
-    let facts = Facts {
-        scheduler: scheduler.clone().unwrap_or_default(),
-        device: "imported".into(),
-        version: Facts::VERSION.into(),
-        ..Facts::default()
-    };
-    let settings = Settings {
-        prompt: cut(&told.prompt, LONGEST_PROMPT),
-        negative_prompt: told
-            .negative_prompt
-            .map(|prompt| cut(&prompt, LONGEST_PROMPT)),
-        num_inference_steps: told
-            .steps
-            .filter(|steps| (1..=150).contains(steps))
-            .unwrap_or(0),
-        guidance_scale: told
-            .guidance_scale
-            .filter(|scale| scale.is_finite() && (0.0..=100.0).contains(scale))
-            .unwrap_or(0.0),
+    let settings = believable(Settings {
+        prompt: told.prompt,
+        negative_prompt: told.negative_prompt,
+        num_inference_steps: told.steps.unwrap_or(0),
+        guidance_scale: told.guidance_scale.unwrap_or(0.0),
         width,
         height,
         seed: told.seed.unwrap_or(0),
-        scheduler,
-        model: told
-            .model
-            .map(|name| cut(&name, LONGEST_NAME))
-            .unwrap_or_default(),
-        strength: told
-            .strength
-            .filter(|strength| *strength > 0.0 && *strength <= 1.0),
-        clip_skip: told.clip_skip.filter(|skip| *skip <= 12).unwrap_or(0),
-        loras: told
-            .loras
-            .into_iter()
-            .filter(|lora| lora.weight.is_finite() && lora.weight.abs() <= 100.0)
-            .take(32)
-            .collect(),
+        scheduler: told.scheduler,
+        model: told.model.unwrap_or_default(),
+        strength: told.strength,
+        clip_skip: told.clip_skip.unwrap_or(0),
+        loras: told.loras,
         ..Settings::default()
-    };
+    });
     Ok(Read {
         width,
         height,
         colour,
         program,
+        facts: facts_of(settings.scheduler.as_deref().unwrap_or_default()),
         settings,
-        facts,
     })
+}
+
+/// Facts of an image that no device of ours made: nothing was measured, whatever its file says.
+fn facts_of(scheduler: &str) -> Facts {
+    Facts {
+        scheduler: cut(scheduler, LONGEST_NAME),
+        device: "imported".into(),
+        version: Facts::VERSION.into(),
+        ..Facts::default()
+    }
+}
+
+/// Settings as a file tells them, cut to what could have been asked for here: what is out of range
+/// is left out, and long words are cut.
+fn believable(told: Settings) -> Settings {
+    let prompt = |text: String| cut(&text, LONGEST_PROMPT);
+    let name = |text: String| cut(&text, LONGEST_NAME);
+    let up_to = |most: f64| move |number: &f64| (0.0..=most).contains(number);
+    let share = |number: &f64| *number > 0.0 && *number <= 1.0;
+    Settings {
+        prompt: prompt(told.prompt),
+        negative_prompt: told.negative_prompt.map(prompt),
+        num_inference_steps: Some(told.num_inference_steps)
+            .filter(|steps| (1..=150).contains(steps))
+            .unwrap_or(0),
+        guidance_scale: Some(told.guidance_scale)
+            .filter(up_to(100.0))
+            .unwrap_or(0.0),
+        width: told.width,
+        height: told.height,
+        seed: told.seed,
+        scheduler: told.scheduler.map(name),
+        model: name(told.model),
+        refiner: told.refiner.map(name),
+        denoising_split: told.denoising_split.filter(share),
+        refiner_strength: told.refiner_strength.filter(share),
+        aesthetic_score: told.aesthetic_score.filter(up_to(10.0)),
+        negative_aesthetic_score: told.negative_aesthetic_score.filter(up_to(10.0)),
+        // Whoever brings it need not have what it was made from.
+        init_image: None,
+        mask: None,
+        strength: told.strength.filter(share),
+        mask_blur: told.mask_blur.filter(up_to(1000.0)),
+        only_masked_padding: told.only_masked_padding.filter(|pixels| *pixels <= 4096),
+        loras: told
+            .loras
+            .into_iter()
+            .filter(|lora| lora.weight.is_finite() && lora.weight.abs() <= 100.0)
+            .take(32)
+            .map(|lora| LoraWeight {
+                name: name(lora.name),
+                weight: lora.weight,
+            })
+            .collect(),
+        vae: told.vae.map(name),
+        prompt_syntax: told.prompt_syntax,
+        clip_skip: Some(told.clip_skip).filter(|skip| *skip <= 12).unwrap_or(0),
+        guidance_rescale: told.guidance_rescale.filter(up_to(1.0)),
+        vae_tiling: told.vae_tiling.map(name),
+    }
 }
 
 /// The first characters of a text, without what no text has.
@@ -329,5 +380,83 @@ mod tests {
         assert_eq!(model_name("SDXL\\a\\Big Model.safetensors"), "Big Model");
         assert_eq!(model_name("x/y.v2"), "y.v2");
         assert_eq!(cut(" a\0b\u{7}\n ", 9), "ab");
+    }
+
+    #[test]
+    fn a_chunk_that_says_it_is_ours_is_believed_no_further_than_others() {
+        let forged = Settings {
+            prompt: "p".repeat(LONGEST_PROMPT + 1),
+            negative_prompt: Some("n\u{7}".repeat(LONGEST_PROMPT + 1)),
+            num_inference_steps: u32::MAX,
+            guidance_scale: 1e300,
+            width: u32::MAX,
+            seed: u64::MAX,
+            scheduler: Some("s".repeat(10_000)),
+            model: "m".repeat(10_000),
+            refiner: Some("r".repeat(10_000)),
+            denoising_split: Some(-1.0),
+            init_image: Some(atelier_app::studio::InputFile::default()),
+            mask: Some(atelier_app::studio::InputFile::default()),
+            strength: Some(7.0),
+            only_masked_padding: Some(u32::MAX),
+            loras: vec![
+                LoraWeight {
+                    name: "l".repeat(10_000),
+                    weight: 1.0
+                };
+                100
+            ],
+            clip_skip: 99,
+            ..Settings::default()
+        };
+        let facts = Facts {
+            scheduler: "e".repeat(10_000),
+            device: "cuda:0".into(),
+            step_s: vec![1e-9; 50],
+            notes: vec!["a lie".into()],
+            ..Facts::default()
+        };
+        let image = image::RgbImage::new(5, 4);
+        let bytes = super::super::metadata::write_png(&image, &forged, &facts).expect("a PNG");
+        let read = read(&bytes).expect("read");
+        assert_eq!(read.program.as_deref(), Some("Atelier"));
+        let told = read.settings;
+        assert_eq!((told.width, told.height, told.seed), (5, 4, u64::MAX));
+        assert_eq!(told.prompt.len(), LONGEST_PROMPT);
+        assert_eq!(told.negative_prompt, Some("n".repeat(LONGEST_PROMPT)));
+        assert_eq!((told.num_inference_steps, told.guidance_scale), (0, 0.0));
+        assert_eq!((told.denoising_split, told.strength), (None, None));
+        assert_eq!((told.only_masked_padding, told.clip_skip), (None, 0));
+        assert_eq!((told.init_image, told.mask), (None, None));
+        for name in [told.model, told.scheduler.expect("one")] {
+            assert_eq!(name.len(), LONGEST_NAME);
+        }
+        assert_eq!(told.refiner.map(|name| name.len()), Some(LONGEST_NAME));
+        assert_eq!(told.loras.len(), 32);
+        assert!(
+            told.loras
+                .iter()
+                .all(|lora| lora.name.len() == LONGEST_NAME)
+        );
+        let expected = Facts {
+            scheduler: "e".repeat(LONGEST_NAME),
+            device: "imported".into(),
+            version: Facts::VERSION.into(),
+            ..Facts::default()
+        };
+        assert_eq!(read.facts, expected);
+    }
+
+    #[test]
+    fn pictures_whose_sides_no_thumbnail_can_be_made_of_are_refused() {
+        for (width, height) in [(MOST_SIDE + 1, 1), (1, MOST_SIDE + 1)] {
+            let image = image::RgbImage::new(width, height);
+            let bytes =
+                super::super::metadata::write_png(&image, &Settings::default(), &Facts::default())
+                    .expect("a PNG");
+            let error = read(&bytes).err().expect("refused");
+            assert_eq!(error.field(), Some("file"));
+            assert!(error.to_string().contains("32768 pixels"), "{error}");
+        }
     }
 }
