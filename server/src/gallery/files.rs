@@ -202,12 +202,10 @@ impl ImageStore {
     /// [`FileError::Missing`], [`FileError::Damaged`] for the original; a thumbnail that cannot be
     /// kept is still answered.
     pub fn thumbnail(&self, hash: &ImageHash) -> Result<Vec<u8>, FileError> {
-        let path = self.thumbnail_path(hash);
-        if let Ok(bytes) = fs::read(&path)
-            && is_whole_jpeg(&bytes)
-        {
+        if let Some(bytes) = self.kept_thumbnail(hash) {
             return Ok(bytes);
         }
+        let path = self.thumbnail_path(hash);
         let bytes = self.render_thumbnail(hash)?;
         let folder = path.parent().unwrap_or(&self.thumbnails);
         let kept = fs::create_dir_all(folder)
@@ -217,6 +215,12 @@ impl ImageStore {
             tracing::warn!(%error, "a thumbnail could not be kept and will be made again");
         }
         Ok(bytes)
+    }
+
+    /// The thumbnail of an original that was made before.
+    pub fn kept_thumbnail(&self, hash: &ImageHash) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.thumbnail_path(hash)).ok()?;
+        is_whole_jpeg(&bytes).then_some(bytes)
     }
 
     fn render_thumbnail(&self, hash: &ImageHash) -> Result<Vec<u8>, FileError> {

@@ -129,9 +129,20 @@ impl GalleryService {
         rendition: Rendition,
     ) -> Answer<Vec<u8>> {
         let (files, hash) = (self.files.clone(), found.hash.clone());
-        let bytes = blocking(move || match rendition {
-            Rendition::Original => files.get(&hash),
-            Rendition::Thumbnail => files.thumbnail(&hash),
+        if rendition == Rendition::Original {
+            let bytes = blocking(move || files.get(&hash)).await?;
+            return Ok(bytes.map_err(ServerError::from)?);
+        }
+        let (looked, wanted) = (files.clone(), hash.clone());
+        if let Some(bytes) = blocking(move || looked.kept_thumbnail(&wanted)).await? {
+            return Ok(bytes);
+        }
+        // A page asks for a hundred at once; not that many originals fit into memory.
+        let pixels = u64::from(found.settings.width) * u64::from(found.settings.height);
+        let turn = import::decoding_turn(pixels).await?;
+        let bytes = blocking(move || {
+            let _turn = turn;
+            files.thumbnail(&hash)
         })
         .await?;
         Ok(bytes.map_err(ServerError::from)?)
@@ -192,10 +203,9 @@ impl GalleryService {
         let removed = blocking(move || {
             files.remove_if(&hash, || {
                 let old = files.stored_at(&hash).is_some_and(|at| {
-                    age.is_zero()
-                        || SystemTime::now()
-                            .duration_since(at)
-                            .is_ok_and(|since| since >= age)
+                    SystemTime::now()
+                        .duration_since(at)
+                        .is_ok_and(|since| since >= age)
                 });
                 // An unreadable database keeps the file: the next sweep asks again.
                 old && !runtime

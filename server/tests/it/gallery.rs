@@ -138,6 +138,14 @@ impl Home {
             .join(format!("{hash}.{ending}"))
     }
 
+    /// Makes a stored file look two minutes old: files younger than one outlive their rows.
+    pub fn age(&self, hash: &ImageHash) {
+        let path = self.file("img", hash, "png");
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(120))
+            .unwrap();
+    }
+
     pub async fn hash(&self, viewer: &Viewer, id: &ImageId) -> ImageHash {
         self.gallery
             .find_file(viewer, id, Rendition::Original)
@@ -340,6 +348,7 @@ async fn deleting_takes_the_file_along_unless_another_image_has_it() {
         home.file("thumb", &found.hash, "jpg"),
     );
     assert!(original.exists() && cached.exists());
+    home.age(&found.hash);
 
     let gone_for_good = async |viewer: Viewer, id: &ImageId| {
         home.gallery.delete_image(&viewer, id).await.unwrap();
@@ -375,6 +384,32 @@ async fn deleting_takes_the_file_along_unless_another_image_has_it() {
         .await
         .unwrap();
     assert_eq!(jobs, 2);
+}
+
+#[tokio::test]
+async fn a_file_that_was_just_stored_again_outlives_the_image_that_had_it() {
+    let home = Home::new().await;
+    let bytes = png(7);
+    let hers = home.add_file(&alice(), &bytes).await;
+    let hash = home.hash(&alice(), &hers).await;
+    let original = home.file("img", &hash, "png");
+    home.age(&hash);
+    home.gallery.delete_image(&alice(), &hers).await.unwrap();
+    // Bob's import has stored the file; its row is not there yet.
+    home.gallery.files().put(&bytes).unwrap();
+    assert_eq!(home.gallery.empty_trash(&alice()).await, Ok(1));
+    assert!(original.exists(), "his row is on its way");
+    // It never came: the sweep takes the file when it is old enough.
+    assert_eq!(
+        home.gallery.sweep(Duration::from_secs(60)).await.unwrap(),
+        0
+    );
+    home.age(&hash);
+    assert_eq!(
+        home.gallery.sweep(Duration::from_secs(60)).await.unwrap(),
+        1
+    );
+    assert!(!original.exists());
 }
 
 #[tokio::test]

@@ -122,6 +122,7 @@ async fn what_is_deleted_waits_in_the_trash_and_comes_back_to_its_place() {
         Err(AppError::NotFound)
     );
     act(&made[1..2], ImageAct::Trash).await.unwrap();
+    home.age(&hash);
     assert_eq!(home.gallery.empty_trash(&alice()).await, Ok(1));
     assert!(!home.file("img", &hash, "png").exists());
     assert_eq!(
@@ -159,6 +160,7 @@ async fn the_trash_is_swept_when_its_time_is_over() {
     }
     set(root(), 3).await.unwrap();
     assert_eq!(home.gallery.trash(&bob(), None, 9).await.unwrap().days, 3);
+    home.age(&hash);
     assert_eq!(home.gallery.sweep_trash().await.unwrap(), 1);
     assert!(!home.file("img", &hash, "png").exists());
     assert_eq!(home.gallery.trash(&bob(), None, 9).await.unwrap().total, 1);

@@ -19,6 +19,10 @@ pub const USUAL_DAYS: u32 = 30;
 /// Most images whose rows are deleted in one transaction: other writers wait for its end.
 const BATCH: u32 = 500;
 
+/// How long a file that was just stored is left alone: the row of another image that is the same
+/// file may be on its way.
+const GRACE: Duration = Duration::from_secs(60);
+
 impl GalleryService {
     /// What lies in the viewer's trash, last thrown first.
     pub(super) async fn look_into_trash(
@@ -99,10 +103,11 @@ impl GalleryService {
         }
     }
 
-    /// The rows are gone, and with them the images for everybody; a file left behind is swept later.
+    /// The rows are gone, and with them the images for everybody; a file left behind, or too young
+    /// to go, is swept later.
     async fn remove_files(&self, hashes: Vec<ImageHash>) {
         for hash in hashes {
-            if let Err(error) = self.remove_unreferenced(hash, Duration::ZERO).await {
+            if let Err(error) = self.remove_unreferenced(hash, GRACE).await {
                 tracing::warn!(%error, "a deleted image's file could not be removed yet");
             }
         }
