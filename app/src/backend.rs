@@ -5,7 +5,8 @@
 //! and the fallback alike: a [`Backend`], a [`Client`], and an `Option<Viewer>`.
 
 use crate::account::{
-    Credentials, InvitationOffer, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer,
+    Credentials, InvitationOffer, NewToken, Role, Scope, SessionSummary, TokenSummary,
+    TwoStepSetup, TwoStepState, UserId, Viewer,
 };
 use crate::admin::{
     AuditFilter, AuditPage, DeviceChoice, DevicesReport, MadeLink, ModelAct, ModelsReport,
@@ -35,6 +36,8 @@ pub struct Client {
     pub user_agent: String,
     /// The session cookie's secret, where one came along and is alive.
     pub session: Option<SessionSecret>,
+    /// The secret of whoever gave the right password and owes the code.
+    pub step: Option<SessionSecret>,
 }
 
 /// A session's secret as the cookie carries it. Never printed.
@@ -54,6 +57,18 @@ pub struct SignedIn {
     pub viewer: Viewer,
     /// The value of the `Set-Cookie` header to answer with.
     pub set_cookie: String,
+}
+
+/// What a right password opens.
+#[derive(Clone, Debug)]
+pub enum Entered {
+    /// The door.
+    In(SignedIn),
+    /// The second step: a code is needed, and this cookie says for whom.
+    CodeNeeded {
+        /// The value of the `Set-Cookie` header to answer with.
+        set_cookie: String,
+    },
 }
 
 /// Accounts, sessions and tokens.
@@ -82,7 +97,18 @@ pub trait Accounts: Send + Sync {
     /// Asks for an account, which then waits for an administrator.
     async fn sign_up(&self, credentials: Credentials, client: &Client) -> Answer<()>;
     /// Opens a session. A wrong name and a wrong password are the same error, at the same speed.
-    async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<SignedIn>;
+    async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<Entered>;
+    /// The second step: a code from an app, or a recovery code.
+    async fn enter_code(&self, code: &str, client: &Client) -> Answer<SignedIn>;
+    /// Whose password the link behind a code sets.
+    async fn reset_offer(&self, code: &str) -> Answer<String>;
+    /// Sets a password by a link that an administrator made; ends the user's sessions.
+    async fn reset_password_by_link(
+        &self,
+        code: &str,
+        password: &str,
+        client: &Client,
+    ) -> Answer<()>;
     /// Ends the asking session; answers the `Set-Cookie` value that clears the cookie.
     async fn sign_out(&self, client: &Client) -> Answer<String>;
     /// Changes the password; every other session ends, the asking one gets a new cookie.
@@ -97,12 +123,41 @@ pub trait Accounts: Send + Sync {
     async fn list_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<Vec<SessionSummary>>;
     /// Signs one of the viewer's browsers out.
     async fn revoke_session(&self, viewer: &Viewer, id: &str) -> Answer<()>;
-    /// Makes an API token; `expires_in_days` absent = never expires.
+    /// Signs every browser of the viewer's out but the one that asks.
+    async fn revoke_other_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<()>;
+    /// Whether the viewer's second step of sign-in is on.
+    async fn two_step(&self, viewer: &Viewer) -> Answer<TwoStepState>;
+    /// Makes a secret for an authenticator app, to be confirmed with a first code.
+    async fn begin_two_step(
+        &self,
+        viewer: &Viewer,
+        password: &str,
+        client: &Client,
+    ) -> Answer<TwoStepSetup>;
+    /// Switches the second step on; answers the recovery codes, this once.
+    async fn confirm_two_step(
+        &self,
+        viewer: &Viewer,
+        code: &str,
+        client: &Client,
+    ) -> Answer<Vec<String>>;
+    /// Puts new recovery codes in the place of the old ones.
+    async fn renew_recovery_codes(
+        &self,
+        viewer: &Viewer,
+        password: &str,
+        client: &Client,
+    ) -> Answer<Vec<String>>;
+    /// Switches the second step off.
+    async fn end_two_step(&self, viewer: &Viewer, password: &str, client: &Client) -> Answer<()>;
+    /// Makes an API token; `expires_in_days` absent = never expires. Only administrators give
+    /// [`Scope::Admin`].
     async fn create_token(
         &self,
         viewer: &Viewer,
         name: &str,
         expires_in_days: Option<u32>,
+        scopes: &[Scope],
     ) -> Answer<NewToken>;
     /// The viewer's tokens, newest first.
     async fn list_tokens(&self, viewer: &Viewer) -> Answer<Vec<TokenSummary>>;
@@ -263,6 +318,10 @@ pub trait People: Send + Sync {
     ) -> Answer<()>;
     /// Gives a user another role and ends their sessions. The last administrator stays one.
     async fn set_role(&self, viewer: &Viewer, id: UserId, role: Role) -> Answer<()>;
+    /// Makes a link by which a user sets a new password; its secret is answered this once.
+    async fn make_reset_link(&self, viewer: &Viewer, id: UserId) -> Answer<MadeLink>;
+    /// Switches the second step of a user off.
+    async fn end_two_step_of(&self, viewer: &Viewer, id: UserId) -> Answer<()>;
     /// A page of the audit log, newest first.
     async fn audit(&self, viewer: &Viewer, filter: AuditFilter) -> Answer<AuditPage>;
 }

@@ -17,7 +17,9 @@ mod response; // cookies, statuses, redirects
 mod session; // who this page was rendered for
 pub mod studio; // asking for an image, watching it appear
 
-use crate::account::{AccountPage, JoinPage, SetupPage, SignInPage, SignUpPage};
+use crate::account::{
+    AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
+};
 use crate::admin::{AdminPage, AuditLogPage, PeoplePage, PersonPage};
 use crate::components::{Nav, Toasts};
 use crate::gallery::{
@@ -99,6 +101,8 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/admin/people/:id") view=PersonPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/audit") view=AuditLogPage ssr=SsrMode::Async/>
                     <Route path=path!("/join/:code") view=JoinPage ssr=SsrMode::Async/>
+                    <Route path=path!("/reset/:code") view=ResetPage ssr=SsrMode::Async/>
+                    <Route path=path!("/sign-in/code") view=CodePage ssr=SsrMode::Async/>
                     <Route path=path!("/sign-up") view=SignUpPage ssr=SsrMode::Async/>
                     <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async/>
                     <Route path=path!("/setup") view=SetupPage ssr=SsrMode::Async/>

@@ -482,7 +482,7 @@ fn html_is_never_pasted_together() {
 #[test]
 fn whoever_asks_comes_first() {
     /// What is asked before anybody is signed in, or by whoever holds the session or a link itself.
-    const DOORS: [&str; 9] = [
+    const DOORS: [&str; 12] = [
         "needs_setup",
         "create_first_admin",
         "sign_in",
@@ -492,6 +492,9 @@ fn whoever_asks_comes_first() {
         "may_sign_up",
         "sign_up",
         "open_share_link",
+        "enter_code",
+        "reset_offer",
+        "reset_password_by_link",
     ];
     fn rule(source: &Source) -> Vec<String> {
         if source.path != "app/src/backend.rs" {

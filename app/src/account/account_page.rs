@@ -1,7 +1,8 @@
 //! `/account`: the password, the signed-in browsers, the API tokens.
 
 use super::tokens::{Tokens, provide_latest_token};
-use super::{ChangePassword, RevokeSession, SessionSummary, load_account};
+use super::two_step::{TwoStep, provide_two_step};
+use super::{ChangePassword, RevokeOtherSessions, RevokeSession, SessionSummary, load_account};
 use crate::components::{ErrorNotice, Moment, Notice, TextField, Tone, field_error, form_error};
 use crate::session::{SignedInOnly, use_viewer_here};
 use leptos::form::ActionForm;
@@ -23,11 +24,20 @@ pub fn AccountPage() -> impl IntoView {
 #[component]
 fn Account() -> impl IntoView {
     provide_latest_token();
+    provide_two_step();
+    let revoke_others = ServerAction::<RevokeOtherSessions>::new();
     let revoke_session = ServerAction::<RevokeSession>::new();
     // Counts up whenever something on the page changed, so that it is asked for again.
     let changes = RwSignal::new(0u32);
     Effect::new(move |before: Option<usize>| {
         let version = revoke_session.version().get();
+        if before.is_some_and(|before| before != version) {
+            changes.update(|n| *n += 1);
+        }
+        version
+    });
+    Effect::new(move |before: Option<usize>| {
+        let version = revoke_others.version().get();
         if before.is_some_and(|before| before != version) {
             changes.update(|n| *n += 1);
         }
@@ -46,8 +56,9 @@ fn Account() -> impl IntoView {
                 {move || Suspend::new(async move {
                     match account.await {
                         Ok(account) => view! {
+                            <TwoStep state=account.two_step changes=changes/>
+                            <Sessions sessions=account.sessions revoke=revoke_session revoke_others=revoke_others/>
                             <Tokens tokens=account.tokens changes=changes/>
-                            <Sessions sessions=account.sessions revoke=revoke_session/>
                         }
                         .into_any(),
                         Err(error) => view! { <ErrorNotice error=error/> }.into_any(),
@@ -99,7 +110,18 @@ fn PasswordForm() -> impl IntoView {
 }
 
 #[component]
-fn Sessions(sessions: Vec<SessionSummary>, revoke: ServerAction<RevokeSession>) -> impl IntoView {
+fn Sessions(
+    sessions: Vec<SessionSummary>,
+    revoke: ServerAction<RevokeSession>,
+    revoke_others: ServerAction<RevokeOtherSessions>,
+) -> impl IntoView {
+    let others = (sessions.len() > 1).then(|| {
+        view! {
+            <ActionForm action=revoke_others>
+                <button class="button" type="submit">"Sign out all others"</button>
+            </ActionForm>
+        }
+    });
     let rows = sessions
         .into_iter()
         .map(|session| {
@@ -140,6 +162,7 @@ fn Sessions(sessions: Vec<SessionSummary>, revoke: ServerAction<RevokeSession>) 
             <p class="quiet">"Something here that is not yours? Sign it out and change the password."</p>
             {error}
             <ul class="list">{rows}</ul>
+            {others}
         </section>
     }
 }

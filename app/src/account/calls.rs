@@ -4,15 +4,15 @@
     reason = "the macro makes a public struct of each function; its fields are the arguments"
 )]
 
+use super::{AccountData, InvitationOffer, NewToken, TwoStepSetup};
 #[cfg(feature = "ssr")]
-use super::Credentials;
-use super::{AccountData, InvitationOffer, NewToken};
+use super::{Credentials, Scope};
 use crate::error::AppError;
 use leptos::prelude::*;
 #[cfg(feature = "ssr")]
 use {
-    crate::backend::{use_backend, use_client, use_viewer},
-    crate::components::safe_path,
+    crate::backend::{Entered, use_backend, use_client, use_viewer},
+    crate::components::{percent_encode, safe_path},
     crate::response,
 };
 
@@ -30,14 +30,53 @@ pub async fn sign_in(
     #[server(default)] next: String,
 ) -> Result<String, AppError> {
     let credentials = Credentials { name, password };
-    let signed_in = use_backend()?
+    let entered = use_backend()?
         .accounts
         .sign_in(credentials, &use_client())
+        .await?;
+    let next = safe_path(&next);
+    let next = match entered {
+        Entered::In(signed_in) => {
+            response::set_cookie(&signed_in.set_cookie)?;
+            next
+        }
+        Entered::CodeNeeded { set_cookie } => {
+            response::set_cookie(&set_cookie)?;
+            format!("/sign-in/code?next={}", percent_encode(&next))
+        }
+    };
+    response::redirect_plain_form(&next);
+    Ok(next)
+}
+
+/// The second step of signing in; answers the page to go on to.
+#[server(endpoint = "enter_code")]
+pub async fn enter_code(code: String, #[server(default)] next: String) -> Result<String, AppError> {
+    let signed_in = use_backend()?
+        .accounts
+        .enter_code(&code, &use_client())
         .await?;
     response::set_cookie(&signed_in.set_cookie)?;
     let next = safe_path(&next);
     response::redirect_plain_form(&next);
     Ok(next)
+}
+
+/// Whose password the link behind a code sets.
+#[server(endpoint = "load_reset")]
+pub async fn load_reset(code: String) -> Result<String, AppError> {
+    use_backend()?.accounts.reset_offer(&code).await
+}
+
+/// Sets a password by a link; answers the page to go on to.
+#[server(endpoint = "reset_by_link")]
+pub async fn reset_by_link(code: String, password: String) -> Result<String, AppError> {
+    use_backend()?
+        .accounts
+        .reset_password_by_link(&code, &password, &use_client())
+        .await?;
+    response::redirect_plain_form("/sign-in?reset");
+    Ok("/sign-in?reset".into())
 }
 
 /// Makes the first administrator of an empty server and signs them in.
@@ -128,6 +167,7 @@ pub async fn load_account() -> Result<AccountData, AppError> {
     Ok(AccountData {
         sessions: accounts.list_sessions(&viewer, &use_client()).await?,
         tokens: accounts.list_tokens(&viewer).await?,
+        two_step: accounts.two_step(&viewer).await?,
     })
 }
 
@@ -138,11 +178,67 @@ pub async fn revoke_session(id: String) -> Result<(), AppError> {
     use_backend()?.accounts.revoke_session(&viewer, &id).await
 }
 
-/// Makes an API token. `expires_in_days` is a whole number; empty means never.
+/// Signs every browser of the viewer's out but the one that asks.
+#[server(endpoint = "revoke_other_sessions")]
+pub async fn revoke_other_sessions() -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .accounts
+        .revoke_other_sessions(&viewer, &use_client())
+        .await
+}
+
+/// Makes a secret for an authenticator app.
+#[server(endpoint = "begin_two_step")]
+pub async fn begin_two_step(password: String) -> Result<TwoStepSetup, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .accounts
+        .begin_two_step(&viewer, &password, &use_client())
+        .await
+}
+
+/// Switches the second step on; answers the recovery codes.
+#[server(endpoint = "confirm_two_step")]
+pub async fn confirm_two_step(code: String) -> Result<Vec<String>, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .accounts
+        .confirm_two_step(&viewer, &code, &use_client())
+        .await
+}
+
+/// Puts new recovery codes in the place of the old ones.
+#[server(endpoint = "renew_recovery_codes")]
+pub async fn renew_recovery_codes(password: String) -> Result<Vec<String>, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .accounts
+        .renew_recovery_codes(&viewer, &password, &use_client())
+        .await
+}
+
+/// Switches the second step off.
+#[server(endpoint = "end_two_step")]
+pub async fn end_two_step(password: String) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?
+        .accounts
+        .end_two_step(&viewer, &password, &use_client())
+        .await
+}
+
+/// Makes an API token. `expires_in_days` is a whole number; empty means never. `scoped` says that the
+/// boxes of scopes were there to tick; without it the token opens the usual.
 #[server(endpoint = "create_token")]
 pub async fn create_token(
     name: String,
     #[server(default)] expires_in_days: String,
+    #[server(default)] scoped: bool,
+    #[server(default)] generate: bool,
+    #[server(default)] read: bool,
+    #[server(default)] manage: bool,
+    #[server(default)] admin: bool,
 ) -> Result<NewToken, AppError> {
     let viewer = use_viewer()?;
     let days = match expires_in_days.trim() {
@@ -154,9 +250,22 @@ pub async fn create_token(
             )
         })?),
     };
+    let scopes: Vec<Scope> = if scoped {
+        [
+            (generate, Scope::Generate),
+            (read, Scope::Read),
+            (manage, Scope::Manage),
+            (admin, Scope::Admin),
+        ]
+        .into_iter()
+        .filter_map(|(ticked, scope)| ticked.then_some(scope))
+        .collect()
+    } else {
+        Scope::USUAL.to_vec()
+    };
     use_backend()?
         .accounts
-        .create_token(&viewer, name.trim(), days)
+        .create_token(&viewer, name.trim(), days, &scopes)
         .await
 }
 

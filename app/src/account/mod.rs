@@ -2,13 +2,18 @@
 
 mod account_page;
 mod calls;
+mod code_page;
 mod join_page;
+mod reset_page;
 mod sign_in_page;
 mod tokens;
+mod two_step;
 
 pub use account_page::AccountPage;
 pub use calls::*;
+pub use code_page::CodePage;
 pub use join_page::{JoinPage, SignUpPage};
+pub use reset_page::ResetPage;
 pub use sign_in_page::{SetupPage, SignInPage};
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +125,81 @@ pub struct SessionSummary {
     pub current: bool,
 }
 
+/// What an API token opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Asking for images, sending images to start from, looking after jobs.
+    Generate,
+    /// Looking at the gallery.
+    Read,
+    /// Changing the gallery: deleting, sorting.
+    Manage,
+    /// What the owner may as an administrator; never without being chosen.
+    Admin,
+}
+
+impl Scope {
+    /// What a token opens whose maker chose nothing.
+    pub const USUAL: [Self; 3] = [Self::Generate, Self::Read, Self::Manage];
+
+    /// The word in the database and on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Read => "read",
+            Self::Manage => "manage",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl std::str::FromStr for Scope {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Generate, Self::Read, Self::Manage, Self::Admin]
+            .into_iter()
+            .find(|scope| scope.as_str() == word)
+            .ok_or(())
+    }
+}
+
+/// Whether a user's second step of sign-in is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwoStepState {
+    /// Unix milliseconds; off when absent.
+    pub on_since: Option<i64>,
+    /// Recovery codes that were not used yet.
+    pub recovery_codes_left: u32,
+}
+
+/// A secret for an authenticator app, to be confirmed with a first code.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwoStepSetup {
+    /// In base32.
+    pub secret: String,
+    /// `otpauth://totp/…`
+    pub uri: String,
+    /// The same as a QR code.
+    pub picture: QrPicture,
+}
+
+impl std::fmt::Debug for TwoStepSetup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TwoStepSetup(…)")
+    }
+}
+
+/// A QR code as one SVG path of unit squares.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QrPicture {
+    /// Width and height, quiet zone included.
+    pub size: u32,
+    /// The `d` of the path.
+    pub path: String,
+}
+
 /// An API token as listed: without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenSummary {
@@ -127,6 +207,8 @@ pub struct TokenSummary {
     pub id: i64,
     /// The name its owner gave it.
     pub name: String,
+    /// What it opens.
+    pub scopes: Vec<Scope>,
     /// The secret's first characters, to tell tokens apart.
     pub prefix: String,
     /// Unix milliseconds.
@@ -153,4 +235,6 @@ pub struct AccountData {
     pub sessions: Vec<SessionSummary>,
     /// The viewer's API tokens, newest first.
     pub tokens: Vec<TokenSummary>,
+    /// The second step of sign-in.
+    pub two_step: TwoStepState,
 }

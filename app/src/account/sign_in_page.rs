@@ -1,7 +1,9 @@
 //! The two doors: signing in, and setting an empty server up.
 
 use super::{CreateFirstAdmin, SignIn, may_sign_up, needs_setup};
-use crate::components::{Answer, ErrorNotice, TextField, field_error, form_error, safe_path};
+use crate::components::{
+    Answer, ErrorNotice, Notice, TextField, Tone, field_error, form_error, safe_path,
+};
 use crate::session::{Elsewhere, use_viewer_here};
 use leptos::form::ActionForm;
 use leptos::prelude::*;
@@ -32,6 +34,7 @@ pub fn SignInPage() -> impl IntoView {
     }
     // Whoever was invited before there was an administrator comes in here, too.
     let has_account = query.with_untracked(|query| query.get("from").as_deref() == Some("setup"));
+    let was_reset = query.with_untracked(|query| query.get("reset").is_some());
     let empty = OnceResource::new_blocking(needs_setup());
     let open = OnceResource::new_blocking(may_sign_up());
     let action = ServerAction::<SignIn>::new();
@@ -48,6 +51,7 @@ pub fn SignInPage() -> impl IntoView {
         <section class="door">
             <h1>"Sign in"</h1>
             <p class="quiet">"Your own image studio, on your own machine."</p>
+            {was_reset.then(|| view! { <Notice tone=Tone::Good>"The new password is set. Sign in with it."</Notice> })}
             <ActionForm action=action>
                 <div class="stack">
                     {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}

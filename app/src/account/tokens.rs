@@ -1,10 +1,11 @@
 //! API tokens: made with a name and an end, shown once, listed, revoked.
 
-use super::{CreateToken, NewToken, RevokeToken, TokenSummary};
+use super::{CreateToken, NewToken, RevokeToken, Scope, TokenSummary, Viewer};
 use crate::components::{
     CopyText, ErrorNotice, Field, Moment, Notice, TextField, Tone, field_error, form_error,
 };
 use crate::hydrated::use_hydrated;
+use crate::session::use_viewer_here;
 use leptos::form::ActionForm;
 use leptos::prelude::*;
 
@@ -38,6 +39,7 @@ pub fn Tokens(tokens: Vec<TokenSummary>, changes: RwSignal<u32>) -> impl IntoVie
                         <strong>{token.name.clone()}</strong>
                         <span class="quiet">
                             <code>{format!("{}…", token.prefix)}</code>
+                            {format!(" · {}", scopes_text(&token.scopes))}
                             " · made "<Moment at=token.created_at/>
                             {expiry}
                             {used}
@@ -66,6 +68,11 @@ pub fn Tokens(tokens: Vec<TokenSummary>, changes: RwSignal<u32>) -> impl IntoVie
     }
 }
 
+fn scopes_text(scopes: &[Scope]) -> String {
+    let words: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    words.join(", ")
+}
+
 /// Survives the list being asked for again, so that a new secret stays on the page until it is left.
 #[derive(Clone, Copy)]
 pub struct LatestToken(RwSignal<Option<NewToken>>);
@@ -88,7 +95,26 @@ fn NewTokenForm(changes: RwSignal<u32>) -> impl IntoView {
             changes.update(|n| *n += 1);
         }
     });
-    let error = form_error(answer, &["name", "expires_in_days"]);
+    let error = form_error(answer, &["name", "expires_in_days", "scopes"]);
+    let scope_error = field_error(answer, "scopes");
+    let may_administrate = use_viewer_here().as_ref().is_some_and(Viewer::is_admin);
+    let scope = |name: &'static str, words: &'static str, ticked: bool| {
+        let id = format!("token-may-{name}");
+        view! {
+            <label class="tick" for=id>
+                <input type="checkbox" id=id.clone() name=name value="true" checked=ticked/>
+                <span>{words}</span>
+            </label>
+        }
+    };
+    let boxes = [
+        ("generate", "make images", true),
+        ("read", "look at the gallery", true),
+        ("manage", "change and delete in the gallery", false),
+    ]
+    .map(|(name, words, ticked)| scope(name, words, ticked))
+    .collect_view();
+    let admin_box = may_administrate.then(|| scope("admin", "administrate this server", false));
     view! {
         {move || latest.get().map(|token| view! { <Secret token=token/> })}
         {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
@@ -103,6 +129,13 @@ fn NewTokenForm(changes: RwSignal<u32>) -> impl IntoView {
                         <option value="">"never"</option>
                     </select>
                 </Field>
+                <fieldset class="ticks">
+                    <legend class="field-label">"What it may do"</legend>
+                    <input type="hidden" name="scoped" value="true"/>
+                    {boxes}
+                    {admin_box}
+                    <p class="field-note"><span class="field-error" role="alert">{move || scope_error.get()}</span></p>
+                </fieldset>
                 // The secret is shown once, in the answer: a form posted without wasm would lose it.
                 <button class="button row-button" type="submit" disabled=move || !hydrated.get() || action.pending().get()>"Make a token"</button>
             </div>

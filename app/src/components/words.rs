@@ -74,7 +74,7 @@ pub fn safe_path(next: &str) -> String {
         && !next.chars().any(char::is_control);
     // Back to the sign-in page would be a loop.
     if is_path
-        && !["/sign-in", "/setup", "/sign-up", "/join/"]
+        && !["/sign-in", "/setup", "/sign-up", "/join/", "/reset/"]
             .iter()
             .any(|door| next.starts_with(door))
     {

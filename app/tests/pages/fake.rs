@@ -29,6 +29,8 @@ pub struct House {
     pub prompt: String,
     /// Jobs of the viewer.
     pub jobs: Vec<JobView>,
+    /// Whether a sign-in takes a second step.
+    pub two_step: bool,
     /// How many images the viewer has.
     pub images: usize,
     /// What was asked that changes something.

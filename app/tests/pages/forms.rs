@@ -190,6 +190,10 @@ async fn forms_on_every_page_reach_a_server_function() {
         "/app/create_user",
         "/app/set_user_disabled",
         "/app/set_user_role",
+        "/app/make_reset_link",
+        "/app/end_two_step_of",
+        "/app/begin_two_step",
+        "/app/revoke_other_sessions",
         "/app/invite",
         "/app/revoke_invitation",
         "/app/answer_sign_up",
@@ -348,6 +352,10 @@ async fn nothing_is_done_for_nobody() {
         ("/app/set_user_disabled", "id=2&disabled=true"),
         ("/app/create_user", "name=x&password=y&role=admin"),
         ("/app/set_user_role", "id=2&role=admin"),
+        ("/app/make_reset_link", "id=2"),
+        ("/app/end_two_step_of", "id=2"),
+        ("/app/end_two_step", "password=x"),
+        ("/app/revoke_other_sessions", ""),
         ("/app/invite", "role=admin&days=1&uses=1"),
         ("/app/revoke_invitation", "id=3"),
         ("/app/answer_sign_up", "id=7&asked_at=1&role=admin"),
@@ -396,4 +404,38 @@ async fn an_invitation_is_accepted_without_wasm() {
     let page = get(&house, None, path).await;
     assert!(page.html.contains("That name is taken."), "{}", page.html);
     assert!(answer.cookies.is_empty() && house.taken().is_empty());
+}
+
+#[tokio::test]
+async fn the_second_step_and_a_reset_work_without_wasm() {
+    let house = Arc::new(House {
+        two_step: true,
+        ..House::default()
+    });
+    let form = "name=ada&password=right&next=%2Fgallery";
+    let answer = post(&house, None, "/app/sign_in", "/sign-in", form).await;
+    assert_eq!(
+        (answer.status, answer.location.as_deref()),
+        (302, Some("/sign-in/code?next=%2Fgallery"))
+    );
+    assert!(answer.cookies[0].starts_with("step="));
+    let page = get(&house, None, "/sign-in/code?next=%2Fgallery").await;
+    assert!(page.html.contains("value=\"/gallery\""), "{}", page.html);
+    let form = "code=123456&next=%2Fgallery";
+    let answer = post(&house, None, "/app/enter_code", "/sign-in/code", form).await;
+    assert_eq!(answer.location.as_deref(), Some("/gallery"));
+
+    let form = "code=open-sesame&username=ada&password=violet+tractor+hums+at+noon";
+    let answer = post(
+        &house,
+        None,
+        "/app/reset_by_link",
+        "/reset/open-sesame",
+        form,
+    )
+    .await;
+    assert_eq!(answer.location.as_deref(), Some("/sign-in?reset"));
+    assert_eq!(house.taken(), ["sign in ada", "second step", "reset"]);
+    let page = get(&house, None, "/sign-in?reset").await;
+    assert!(page.html.contains("The new password is set."));
 }

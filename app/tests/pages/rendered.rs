@@ -58,6 +58,9 @@ async fn every_page() -> Vec<(&'static str, Page)> {
         (&busy, None, "/join/open-sesame"),
         (&busy, None, "/join/wrong"),
         (&busy, None, "/sign-up"),
+        (&busy, None, "/sign-in/code"),
+        (&busy, None, "/reset/open-sesame"),
+        (&busy, None, "/reset/wrong"),
         (&busy, member(), "/admin"),
         (&busy, member(), "/nowhere"),
     ] {
@@ -91,6 +94,9 @@ async fn statuses_say_what_the_page_is() {
         (None, "/join/open-sesame", 200),
         (None, "/join/wrong", 404),
         (None, "/sign-up", 200),
+        (None, "/sign-in/code", 200),
+        (None, "/reset/open-sesame", 200),
+        (None, "/reset/wrong", 404),
         (member(), "/account", 200),
         (member(), "/nowhere", 404),
     ] {

@@ -76,6 +76,19 @@ async fn act(db: &Db, public_url: Option<&PublicUrl>, action: UserAction) -> Res
                 .map_err(words)?;
             println!("The password of {name} is set; their sessions have ended.");
         }
+        UserAction::Reset { name } => {
+            let id = accounts.id_of(&name).await.map_err(words)?;
+            let link = accounts.make_reset_link(&actor, id).await.map_err(words)?;
+            println!("{}", whole(public_url, &link.path));
+        }
+        UserAction::TwoStepOff { name } => {
+            let id = accounts.id_of(&name).await.map_err(words)?;
+            accounts
+                .end_two_step_of(&actor, id, &name)
+                .await
+                .map_err(words)?;
+            println!("{name} signs in with the password alone now.");
+        }
         UserAction::Disable { name } => {
             let id = accounts.id_of(&name).await.map_err(words)?;
             accounts

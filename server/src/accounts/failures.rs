@@ -41,6 +41,15 @@ impl Subjects {
         }
     }
 
+    /// Tries on the second step of an account.
+    pub fn of_two_step(name: &str, address: &str) -> Self {
+        let name = format!("two-step:{}", name.to_lowercase());
+        Self {
+            at_address: format!("{name} address:{address}"),
+            name,
+        }
+    }
+
     /// Tries on the one-time setup code.
     pub fn of_setup(address: &str) -> Self {
         Self {

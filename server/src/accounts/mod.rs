@@ -6,10 +6,12 @@ mod invitations; // links that let people in, and people who ask
 mod names; // what people and tokens may be called
 mod password; // what is accepted; the bounded argon2 pool
 pub mod people; // what administrators do to people
+mod resets; // links that set a password
 mod session; // secrets and their cookie
 mod setup; // the one-time code of an empty server
 mod store; // SQL
 mod tokens; // what API tokens look like
+mod two_step; // the code after the password
 
 use crate::audit::{Actor, store as audit};
 use crate::config::ServeConfig;
@@ -17,10 +19,11 @@ use crate::db::{Db, now_ms};
 use crate::error::{ServerError, is_unique_violation};
 use async_trait::async_trait;
 use atelier_app::account::{
-    Credentials, InvitationOffer, NewToken, Role, SessionSummary, TokenSummary, UserId, Viewer,
+    Credentials, InvitationOffer, NewToken, Role, Scope, SessionSummary, TokenSummary,
+    TwoStepSetup, TwoStepState, UserId, Viewer,
 };
 use atelier_app::admin::UserRow;
-use atelier_app::backend::{Accounts, Answer, Client, SignedIn};
+use atelier_app::backend::{Accounts, Answer, Client, Entered, SignedIn};
 use atelier_app::error::AppError;
 use failures::Subjects;
 use names::{canonical_name, parse_label, parse_name};
@@ -87,6 +90,11 @@ impl AccountService {
         self.cookie.name()
     }
 
+    /// The name of the cookie between password and code.
+    pub fn step_cookie_name(&self) -> &'static str {
+        self.cookie.step_name()
+    }
+
     /// Who a session cookie's secret belongs to, where the session is alive.
     ///
     /// # Errors
@@ -110,33 +118,53 @@ impl AccountService {
         Ok(Some(found.viewer))
     }
 
-    /// Who an API token belongs to, where it is alive. A token never carries its owner's power to
-    /// administrate: what a script needs is making images.
+    /// Who an API token belongs to, where it is alive.
+    ///
+    /// # Errors
+    /// As [`AccountService::bearer_of_token`].
+    pub async fn viewer_of_token(&self, token: &str) -> Result<Option<Viewer>, ServerError> {
+        let bearer = self.bearer_of_token(token).await?;
+        Ok(bearer.map(|(viewer, _)| viewer))
+    }
+
+    /// Who an API token belongs to, where it is alive, and what it opens. A token carries its owner's
+    /// power to administrate only where that was chosen: what a script needs is making images.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn viewer_of_token(&self, token: &str) -> Result<Option<Viewer>, ServerError> {
-        let mut owner = self.owner_of_token(token).await?;
-        if let Some(viewer) = &mut owner
+    pub async fn bearer_of_token(
+        &self,
+        token: &str,
+    ) -> Result<Option<(Viewer, Vec<Scope>)>, ServerError> {
+        let mut bearer = self.token_row(token).await?;
+        if let Some((viewer, scopes)) = &mut bearer
             && viewer.role == Role::Admin
+            && !scopes.contains(&Scope::Admin)
         {
             viewer.role = Role::Member;
         }
-        Ok(owner)
+        Ok(bearer)
     }
 
-    /// Whose token this is, with all that they may do: only for what changes nothing, such as the
-    /// metrics that an administrator lets a program read.
+    /// Whose token this is, with all that they may do, and its scopes: only for what changes nothing,
+    /// such as the metrics that an administrator lets a program read.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub(crate) async fn owner_of_token(&self, token: &str) -> Result<Option<Viewer>, ServerError> {
+    pub(crate) async fn owner_of_token(
+        &self,
+        token: &str,
+    ) -> Result<Option<(Viewer, Vec<Scope>)>, ServerError> {
+        self.token_row(token).await
+    }
+
+    async fn token_row(&self, token: &str) -> Result<Option<(Viewer, Vec<Scope>)>, ServerError> {
         if !tokens::is_token(token) {
             return Ok(None);
         }
         let now = now_ms();
         let hash = hash_secret(token);
-        let Some(found) = store::token(&self.db, &hash, now).await? else {
+        let Some((found, scopes)) = store::token(&self.db, &hash, now).await? else {
             return Ok(None);
         };
         if found
@@ -146,7 +174,7 @@ impl AccountService {
             let touched = store::touch_token(&self.db, &hash, found.viewer.id, now).await;
             log_untouched(touched);
         }
-        Ok(Some(found.viewer))
+        Ok(Some((found.viewer, scopes)))
     }
 
     /// Everybody, by name.
@@ -325,7 +353,7 @@ impl AccountService {
         &self,
         credentials: Credentials,
         client: &Client,
-    ) -> Result<SignedIn, ServerError> {
+    ) -> Result<Entered, ServerError> {
         let wrong = || AppError::invalid("password", "The name or the password is wrong.");
         let name = canonical_name(&credentials.name);
         if name.is_empty() || name.chars().count() > 64 {
@@ -364,17 +392,23 @@ impl AccountService {
             let new = self.pool.hash(self.pool.place().await?, &password).await?;
             store::renew_password_hash(&self.db, user.viewer.id, &user.password_hash, &new).await?;
         }
+        let needs_code = self.needs_code(user.viewer.id).await?;
         let now = now_ms();
         let mut write = self.db.write().await?;
         store::forgive(&mut write, &subjects).await?;
         store::sweep(&mut write, now).await?;
         let id = user.viewer.id;
+        if needs_code {
+            let set_cookie = self.owe_code(&mut write, id, now).await?;
+            write.commit().await?;
+            return Ok(Entered::CodeNeeded { set_cookie });
+        }
         let signed_in = self
             .open_session(&mut write, user.viewer, client, now)
             .await?;
         write.commit().await?;
         tracing::info!(user = id.0, "signed in");
-        Ok(signed_in)
+        Ok(Entered::In(signed_in))
     }
 
     async fn new_password(
@@ -430,8 +464,10 @@ impl AccountService {
         viewer: &Viewer,
         name: &str,
         expires_in_days: Option<u32>,
+        scopes: &[Scope],
     ) -> Result<NewToken, ServerError> {
         let name = parse_label(name)?;
+        let scopes = tokens::check_scopes(viewer, scopes)?;
         let now = now_ms();
         let expires_at = match expires_in_days {
             None => None,
@@ -452,6 +488,7 @@ impl AccountService {
             name: &name,
             prefix: &prefix,
             hash: &hash_secret(&secret),
+            scopes: &tokens::scope_words(&scopes),
             expires_at,
         };
         let id = store::insert_token(&self.db, viewer.id, &row, MOST_TOKENS, now)
@@ -467,6 +504,7 @@ impl AccountService {
             id,
             name,
             prefix,
+            scopes,
             created_at: now,
             expires_at,
             last_used_at: None,
@@ -532,8 +570,66 @@ impl Accounts for AccountService {
         Ok(self.ask_for_account(credentials, client).await?)
     }
 
-    async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<SignedIn> {
+    async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<Entered> {
         Ok(self.open_door(credentials, client).await?)
+    }
+
+    async fn enter_code(&self, code: &str, client: &Client) -> Answer<SignedIn> {
+        Ok(self.enter(code, client).await?)
+    }
+
+    async fn reset_offer(&self, code: &str) -> Answer<String> {
+        Ok(self.reset_name(code).await?)
+    }
+
+    async fn reset_password_by_link(
+        &self,
+        code: &str,
+        password: &str,
+        client: &Client,
+    ) -> Answer<()> {
+        Ok(self.reset_by_link(code, password, client).await?)
+    }
+
+    async fn revoke_other_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<()> {
+        let current = client.session.as_ref().map(|secret| hash_secret(&secret.0));
+        let done = store::delete_other_sessions(&self.db, viewer.id, current.as_ref()).await;
+        Ok(done.map_err(ServerError::from)?)
+    }
+
+    async fn two_step(&self, viewer: &Viewer) -> Answer<TwoStepState> {
+        Ok(self.two_step_state(viewer.id).await?)
+    }
+
+    async fn begin_two_step(
+        &self,
+        viewer: &Viewer,
+        password: &str,
+        client: &Client,
+    ) -> Answer<TwoStepSetup> {
+        Ok(self.begin_setup(viewer, password, client).await?)
+    }
+
+    async fn confirm_two_step(
+        &self,
+        viewer: &Viewer,
+        code: &str,
+        client: &Client,
+    ) -> Answer<Vec<String>> {
+        Ok(self.confirm_setup(viewer, code, client).await?)
+    }
+
+    async fn renew_recovery_codes(
+        &self,
+        viewer: &Viewer,
+        password: &str,
+        client: &Client,
+    ) -> Answer<Vec<String>> {
+        Ok(self.renew_codes(viewer, password, client).await?)
+    }
+
+    async fn end_two_step(&self, viewer: &Viewer, password: &str, client: &Client) -> Answer<()> {
+        Ok(self.end_own(viewer, password, client).await?)
     }
 
     async fn sign_out(&self, client: &Client) -> Answer<String> {
@@ -570,8 +666,11 @@ impl Accounts for AccountService {
         viewer: &Viewer,
         name: &str,
         expires_in_days: Option<u32>,
+        scopes: &[Scope],
     ) -> Answer<NewToken> {
-        Ok(self.new_token(viewer, name, expires_in_days).await?)
+        Ok(self
+            .new_token(viewer, name, expires_in_days, scopes)
+            .await?)
     }
 
     async fn list_tokens(&self, viewer: &Viewer) -> Answer<Vec<TokenSummary>> {

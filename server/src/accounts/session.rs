@@ -68,6 +68,21 @@ impl CookieStyle {
         cookie.to_string()
     }
 
+    /// The name of the cookie between password and code.
+    pub fn step_name(self) -> &'static str {
+        if self.https { "__Host-step" } else { "step" }
+    }
+
+    /// The `Set-Cookie` value for whoever owes the code.
+    pub fn hand_out_step(self, secret: &str) -> String {
+        let mut cookie = self.bare(secret);
+        cookie.set_name(self.step_name());
+        cookie.set_max_age(cookie::time::Duration::milliseconds(
+            super::two_step::STEP_MS,
+        ));
+        cookie.to_string()
+    }
+
     /// The `Set-Cookie` value that clears the cookie.
     pub fn clear(self) -> String {
         let mut cookie = self.bare("");

@@ -3,8 +3,9 @@
 
 use super::failures::{self, Count, FORGET_MS, Subjects};
 use super::session::{IDLE_MS, SecretHash};
+use super::tokens::parse_scopes;
 use crate::db::{Db, Write};
-use atelier_app::account::{Role, SessionSummary, TokenSummary, UserId, Viewer};
+use atelier_app::account::{Role, Scope, SessionSummary, TokenSummary, UserId, Viewer};
 use atelier_app::admin::UserRow;
 use sqlx::Error;
 
@@ -77,6 +78,17 @@ pub async fn user_by_name(db: &Db, name: &str) -> Result<Option<StoredUser>, Err
     .transpose()
 }
 
+/// A user who may sign in.
+pub async fn viewer_by_id(write: &mut Write, id: UserId) -> Result<Option<Viewer>, Error> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("select name, role from user where id = ? and disabled_at is null")
+            .bind(id.0)
+            .fetch_optional(&mut **write)
+            .await?;
+    row.map(|(name, role)| viewer(id.0, name, &role))
+        .transpose()
+}
+
 /// Makes the first administrator. `None` when somebody else was first; fails with a unique
 /// violation when the name is taken, by a member who came before any administrator did.
 pub async fn insert_first_admin(
@@ -118,7 +130,12 @@ pub async fn insert_user(
     .map(UserId)
 }
 
+/// Sets a password; an open link that would set another ends.
 pub async fn set_password_hash(write: &mut Write, id: UserId, hash: &str) -> Result<bool, Error> {
+    sqlx::query("delete from password_reset where user_id = ?")
+        .bind(id.0)
+        .execute(&mut **write)
+        .await?;
     let done = sqlx::query("update user set password_hash = ? where id = ?")
         .bind(hash)
         .bind(id.0)
@@ -250,12 +267,31 @@ pub async fn delete_session(write: &mut Write, hash: &SecretHash) -> Result<(), 
     Ok(())
 }
 
+/// Ends every session of a user, and every sign-in that stopped half-way: the password that was given
+/// for it may be an old one.
 pub async fn delete_sessions(write: &mut Write, user: UserId) -> Result<(), Error> {
-    sqlx::query("delete from session where user_id = ?")
-        .bind(user.0)
-        .execute(&mut **write)
-        .await?;
+    for sql in [
+        "delete from session where user_id = ?",
+        "delete from sign_in_step where user_id = ?",
+    ] {
+        sqlx::query(sql).bind(user.0).execute(&mut **write).await?;
+    }
     Ok(())
+}
+
+/// Ends the sessions of a user but one.
+pub async fn delete_other_sessions(
+    db: &Db,
+    user: UserId,
+    current: Option<&SecretHash>,
+) -> Result<(), Error> {
+    let mut write = db.write().await?;
+    sqlx::query("delete from session where user_id = ? and id_hash is not ?")
+        .bind(user.0)
+        .bind(current.map(|hash| hash.0.as_str()))
+        .execute(&mut *write)
+        .await?;
+    write.commit().await
 }
 
 /// `false` when the user has no such session.
@@ -323,6 +359,7 @@ pub struct NewTokenRow<'a> {
     pub name: &'a str,
     pub prefix: &'a str,
     pub hash: &'a SecretHash,
+    pub scopes: &'a str,
     pub expires_at: Option<i64>,
 }
 
@@ -336,8 +373,8 @@ pub async fn insert_token(
 ) -> Result<Option<i64>, Error> {
     let mut write = db.write().await?;
     let id = sqlx::query_scalar(
-        "insert into api_token (user_id, name, prefix, secret_hash, created_at, expires_at)
-         select ?, ?, ?, ?, ?, ?
+        "insert into api_token (user_id, name, prefix, secret_hash, scopes, created_at, expires_at)
+         select ?, ?, ?, ?, ?, ?, ?
          where (select count(*) from api_token
                 where user_id = ? and revoked_at is null and (expires_at is null or expires_at > ?)) < ?
          returning id",
@@ -346,6 +383,7 @@ pub async fn insert_token(
     .bind(new.name)
     .bind(new.prefix)
     .bind(&new.hash.0)
+    .bind(new.scopes)
     .bind(now)
     .bind(new.expires_at)
     .bind(user.0)
@@ -357,9 +395,13 @@ pub async fn insert_token(
     Ok(id)
 }
 
-pub async fn token(db: &Db, hash: &SecretHash, now: i64) -> Result<Option<Found>, Error> {
-    let row: Option<(i64, String, String, Option<i64>)> = sqlx::query_as(
-        "select user.id, user.name, user.role, api_token.last_used_at
+pub async fn token(
+    db: &Db,
+    hash: &SecretHash,
+    now: i64,
+) -> Result<Option<(Found, Vec<Scope>)>, Error> {
+    let row: Option<(i64, String, String, Option<i64>, String)> = sqlx::query_as(
+        "select user.id, user.name, user.role, api_token.last_used_at, api_token.scopes
          from api_token join user on user.id = api_token.user_id
          where api_token.secret_hash = ? and api_token.revoked_at is null
            and (api_token.expires_at is null or api_token.expires_at > ?)
@@ -369,11 +411,12 @@ pub async fn token(db: &Db, hash: &SecretHash, now: i64) -> Result<Option<Found>
     .bind(now)
     .fetch_optional(db.read())
     .await?;
-    row.map(|(id, name, role, last_seen_at)| {
-        Ok(Found {
+    row.map(|(id, name, role, last_seen_at, scopes)| {
+        let found = Found {
             viewer: viewer(id, name, &role)?,
             last_seen_at,
-        })
+        };
+        Ok((found, parse_scopes(&scopes)))
     })
     .transpose()
 }
@@ -395,9 +438,9 @@ pub async fn touch_token(db: &Db, hash: &SecretHash, user: UserId, now: i64) -> 
 
 /// The tokens of a user that are not revoked, newest first.
 pub async fn list_tokens(db: &Db, user: UserId) -> Result<Vec<TokenSummary>, Error> {
-    type Row = (i64, String, String, i64, Option<i64>, Option<i64>);
+    type Row = (i64, String, String, String, i64, Option<i64>, Option<i64>);
     let rows: Vec<Row> = sqlx::query_as(
-        "select id, name, prefix, created_at, expires_at, last_used_at from api_token
+        "select id, name, prefix, scopes, created_at, expires_at, last_used_at from api_token
          where user_id = ? and revoked_at is null order by id desc",
     )
     .bind(user.0)
@@ -406,10 +449,11 @@ pub async fn list_tokens(db: &Db, user: UserId) -> Result<Vec<TokenSummary>, Err
     Ok(rows
         .into_iter()
         .map(
-            |(id, name, prefix, created_at, expires_at, last_used_at)| TokenSummary {
+            |(id, name, prefix, scopes, created_at, expires_at, last_used_at)| TokenSummary {
                 id,
                 name,
                 prefix,
+                scopes: parse_scopes(&scopes),
                 created_at,
                 expires_at,
                 last_used_at,

@@ -2,6 +2,8 @@
 //! mistyped token from a wrong one without the database, and lets secret scanners be sure.
 
 use super::random_bytes;
+use atelier_app::account::{Scope, Viewer};
+use atelier_app::error::AppError;
 
 const PREFIX: &str = "atl_";
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -34,6 +36,40 @@ pub fn is_token(text: &str) -> bool {
     }
     let (secret, given) = rest.split_at(SECRET_CHARS);
     checksum(secret) == given
+}
+
+/// The scopes that somebody may give a token of theirs, in order and each once.
+pub fn check_scopes(viewer: &Viewer, wanted: &[Scope]) -> Result<Vec<Scope>, AppError> {
+    let mut scopes = wanted.to_vec();
+    scopes.sort_unstable();
+    scopes.dedup();
+    if scopes.is_empty() {
+        return Err(AppError::invalid(
+            "scopes",
+            "Choose at least one thing that the token may do.",
+        ));
+    }
+    if scopes.contains(&Scope::Admin) && !viewer.is_admin() {
+        return Err(AppError::invalid(
+            "scopes",
+            "Only administrators can make tokens that administrate.",
+        ));
+    }
+    Ok(scopes)
+}
+
+/// Scopes as the database keeps them.
+pub fn scope_words(scopes: &[Scope]) -> String {
+    let words: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    words.join(" ")
+}
+
+/// Scopes from the database; words that this program does not know open nothing.
+pub fn parse_scopes(words: &str) -> Vec<Scope> {
+    words
+        .split(' ')
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }
 
 /// What lists show of a token.

@@ -57,6 +57,16 @@ pub enum UserAction {
         /// The sign-in name.
         name: String,
     },
+    /// Print a link by which a user chooses a new password; good for a day and once.
+    Reset {
+        /// The sign-in name.
+        name: String,
+    },
+    /// Switch a user's second step of sign-in off.
+    TwoStepOff {
+        /// The sign-in name.
+        name: String,
+    },
     /// Close a user's sign-in; their sessions end and their tokens are revoked.
     Disable {
         /// The sign-in name.

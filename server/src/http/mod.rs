@@ -14,6 +14,7 @@ mod native;
 mod pages;
 mod people;
 pub mod problem;
+mod scopes;
 mod uploads;
 pub mod viewer;
 

@@ -6,13 +6,14 @@ use crate::config::Network;
 use crate::error::ServerError;
 use crate::http::AppState;
 use crate::http::problem::Problem;
-use atelier_app::account::Viewer;
+use crate::http::scopes;
+use atelier_app::account::{Scope, Viewer};
 use atelier_app::backend::{Client, SessionSecret};
 use atelier_app::error::AppError;
 use axum::extract::{ConnectInfo, FromRef, FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::CookieJar;
@@ -59,14 +60,18 @@ async fn asker(state: &AppState, parts: &Parts) -> Result<Asker, ServerError> {
             .then_some(secret)
             .flatten()
             .map(SessionSecret),
+        step: cookie(&parts.headers, accounts.step_cookie_name()).map(SessionSecret),
     };
     Ok(Asker { client, viewer })
 }
 
 fn session_secret(accounts: &AccountService, headers: &HeaderMap) -> Option<String> {
+    cookie(headers, accounts.cookie_name())
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let jar = CookieJar::from_headers(headers);
-    jar.get(accounts.cookie_name())
-        .map(|cookie| cookie.value().to_owned())
+    jar.get(name).map(|cookie| cookie.value().to_owned())
 }
 
 fn user_agent(headers: &HeaderMap) -> String {
@@ -157,7 +162,13 @@ where
         let state = AppState::from_ref(state);
         let viewer = match parts.headers.get(AUTHORIZATION) {
             Some(header) => match bearer_token(header.to_str().unwrap_or("")) {
-                Some(token) => state.services.accounts.viewer_of_token(token).await?,
+                Some(token) => match state.services.accounts.bearer_of_token(token).await? {
+                    Some((viewer, scopes)) => {
+                        check_scope(&scopes, parts)?;
+                        Some(viewer)
+                    }
+                    None => None,
+                },
                 None => None,
             },
             None => asker(&state, parts).await?.viewer,
@@ -183,7 +194,13 @@ where
         let app = AppState::from_ref(state);
         let viewer = match parts.headers.get(AUTHORIZATION) {
             Some(header) => match bearer_token(header.to_str().unwrap_or("")) {
-                Some(token) => app.services.accounts.owner_of_token(token).await?,
+                Some(token) => match app.services.accounts.owner_of_token(token).await? {
+                    Some((viewer, scopes)) => {
+                        check_scope(&scopes, parts)?;
+                        Some(viewer)
+                    }
+                    None => None,
+                },
                 None => None,
             },
             None => asker(&app, parts).await?.viewer,
@@ -194,6 +211,18 @@ where
             None => Err(AppError::SignInRequired.into()),
         }
     }
+}
+
+/// Refuses a token that does not open what is asked for.
+fn check_scope(scopes: &[Scope], parts: &Parts) -> Result<(), Problem> {
+    let needed = scopes::needed(&parts.method, parts.uri.path());
+    if needed.iter().any(|scope| scopes.contains(scope)) {
+        return Ok(());
+    }
+    Err(Problem::with_detail(
+        StatusCode::FORBIDDEN,
+        &scopes::words(needed),
+    ))
 }
 
 /// RFC 6750: the scheme in any letter case, then the token.

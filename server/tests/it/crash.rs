@@ -4,7 +4,7 @@
 use super::bench::{add_user, settings};
 use super::personas::{PASSWORD, default_config, tiny_model};
 use super::test_app::{MODEL, Person};
-use atelier_app::account::Credentials;
+use atelier_app::account::{Credentials, Scope};
 use atelier_app::backend::{Accounts as _, Client};
 use atelier_app::studio::{JobId, JobState, Settings};
 use atelier_server::accounts::AccountService;
@@ -42,7 +42,10 @@ async fn folder() -> (TempDir, Person) {
         .await
         .unwrap()
         .viewer;
-    let token = accounts.create_token(&viewer, "test", None).await.unwrap();
+    let token = accounts
+        .create_token(&viewer, "test", None, &Scope::USUAL)
+        .await
+        .unwrap();
     db.close().await;
     let token = token.secret;
     (folder, Person { viewer, token })

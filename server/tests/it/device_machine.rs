@@ -225,7 +225,10 @@ async fn user(data_dir: &Path) -> Person {
         .await
         .unwrap()
         .viewer;
-    let token = accounts.create_token(&viewer, "test", None).await.unwrap();
+    let token = accounts
+        .create_token(&viewer, "test", None, &atelier_app::account::Scope::USUAL)
+        .await
+        .unwrap();
     db.close().await;
     Person {
         viewer,

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod accounts;
+mod accounts_keys; // scopes, sessions, resets
+mod accounts_two_step; // the code after the password
 mod audit; // what administrators did
 mod bench; // a queue by itself
 mod command_line;

@@ -2,7 +2,7 @@
 //! tests change configuration only. Requests go through the whole router; `Application` also
 //! listens on a free port, for tests of the socket.
 
-use atelier_app::account::{Credentials, NewToken, Role, Viewer};
+use atelier_app::account::{Credentials, NewToken, Role, Scope, Viewer};
 use atelier_app::admin::UserRow;
 use atelier_app::backend::{Accounts as _, Admin as _};
 use atelier_app::studio::JobState;
@@ -13,6 +13,7 @@ use axum::extract::ConnectInfo;
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -127,7 +128,7 @@ impl TestApp {
     pub async fn token(&self, persona: &Persona) -> NewToken {
         self.services
             .accounts
-            .create_token(&persona.viewer, "test", None)
+            .create_token(&persona.viewer, "test", None, &Scope::USUAL)
             .await
             .unwrap()
     }
@@ -207,10 +208,10 @@ pub struct Persona {
     pub browser: Browser,
 }
 
-/// Something that sends requests and keeps the session cookie, as a browser does.
+/// Something that sends requests and keeps cookies, as a browser does.
 pub struct Browser {
     router: axum::Router,
-    cookie: Mutex<Option<(String, String)>>,
+    cookies: Mutex<BTreeMap<String, String>>,
     bearer: Option<String>,
     peer: SocketAddr,
 }
@@ -220,7 +221,7 @@ impl Browser {
         let peer = SocketAddr::from(([127, 0, 0, 1], 40_000));
         Self {
             router,
-            cookie: Mutex::default(),
+            cookies: Mutex::default(),
             bearer: None,
             peer,
         }
@@ -234,18 +235,16 @@ impl Browser {
 
     /// The session secret it keeps.
     pub fn session(&self) -> Option<String> {
-        self.cookie
-            .lock()
-            .unwrap()
-            .as_ref()
-            .map(|(_, value)| value.clone())
+        let cookies = self.cookies.lock().unwrap();
+        let found = cookies.iter().find(|(name, _)| name.ends_with("sid"));
+        found.map(|(_, value)| value.clone())
     }
 
     /// The same browser as it is now: later cookies do not reach the copy.
     pub fn copy(&self) -> Self {
         Self {
             router: self.router.clone(),
-            cookie: Mutex::new(self.cookie.lock().unwrap().clone()),
+            cookies: Mutex::new(self.cookies.lock().unwrap().clone()),
             bearer: self.bearer.clone(),
             peer: self.peer,
         }
@@ -297,8 +296,15 @@ impl Browser {
             .method(method)
             .uri(path)
             .header(HOST, "atelier.test");
-        if let Some((name, value)) = &*self.cookie.lock().unwrap() {
-            request = request.header(COOKIE, format!("{name}={value}"));
+        let cookies: Vec<String> = self
+            .cookies
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        if !cookies.is_empty() {
+            request = request.header(COOKIE, cookies.join("; "));
         }
         if let Some(token) = &self.bearer {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -326,7 +332,12 @@ impl Browser {
         let (name, rest) = set_cookie.split_once('=').unwrap();
         let value = rest.split(';').next().unwrap();
         let is_cleared = value.is_empty() || set_cookie.contains("Max-Age=0");
-        *self.cookie.lock().unwrap() = (!is_cleared).then(|| (name.to_owned(), value.to_owned()));
+        let mut cookies = self.cookies.lock().unwrap();
+        if is_cleared {
+            cookies.remove(name);
+        } else {
+            cookies.insert(name.to_owned(), value.to_owned());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! API tokens: where they open something, and where and when they do not.
 
 use crate::personas::{TestApp, tiny_model};
-use atelier_app::account::Role;
+use atelier_app::account::{Role, Scope};
 use atelier_app::backend::{Accounts as _, Jobs as _};
 use atelier_app::error::AppError;
 use atelier_app::studio::GenerationRequest;
@@ -85,7 +85,7 @@ async fn every_dead_token_looks_the_same() {
         .await
         .unwrap();
     let expired = accounts
-        .create_token(&bob.viewer, "short", Some(1))
+        .create_token(&bob.viewer, "short", Some(1), &Scope::USUAL)
         .await
         .unwrap();
     assert_eq!(
@@ -211,7 +211,7 @@ async fn nobody_can_make_tokens_without_end() {
         if let Err(error) = app
             .services
             .accounts
-            .create_token(&bob.viewer, "again", None)
+            .create_token(&bob.viewer, "again", None, &Scope::USUAL)
             .await
         {
             refused = Some(error);

@@ -95,6 +95,20 @@ pub async fn set_user_role(id: UserId, role: Role) -> Result<(), AppError> {
     use_backend()?.people.set_role(&viewer, id, role).await
 }
 
+/// Makes a link by which a user sets a new password.
+#[server(endpoint = "make_reset_link")]
+pub async fn make_reset_link(id: UserId) -> Result<MadeLink, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.make_reset_link(&viewer, id).await
+}
+
+/// Switches the second step of a user off.
+#[server(endpoint = "end_two_step_of")]
+pub async fn end_two_step_of(id: UserId) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.end_two_step_of(&viewer, id).await
+}
+
 /// A page of the audit log.
 #[server(endpoint = "load_audit")]
 pub async fn load_audit(filter: AuditFilter) -> Result<AuditPage, AppError> {

@@ -38,6 +38,8 @@ pub struct PersonData {
     pub sessions: u32,
     /// Live API tokens.
     pub tokens: u32,
+    /// Whether their sign-in takes a second step.
+    pub two_step: bool,
 }
 
 /// Somebody who asked for an account.

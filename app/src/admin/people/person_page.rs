@@ -1,9 +1,9 @@
 //! `/admin/people/ID`: one user, and what an administrator can do about them.
 
 use super::super::{SetUserDisabled, UserRow};
-use super::invitations::RoleField;
+use super::invitations::{RoleField, SecretLink};
 use super::people_page::{AdminNav, AdminsOnly, failed, renew_after};
-use super::{PersonData, SetUserRole, load_person};
+use super::{EndTwoStepOf, MadeLink, MakeResetLink, PersonData, SetUserRole, load_person};
 use crate::account::UserId;
 use crate::components::{Badge, ErrorNotice, Moment, Tone, bytes_text};
 use crate::error::AppError;
@@ -30,6 +30,7 @@ fn Person() -> impl IntoView {
         .with_untracked(|params| params.get("id"))
         .and_then(|id| id.parse().ok())
         .map(UserId);
+    provide_context(LatestReset(RwSignal::new(None)));
     let changes = RwSignal::new(0u32);
     let person = Resource::new(
         move || changes.get(),
@@ -71,6 +72,7 @@ fn Facts(data: PersonData, changes: RwSignal<u32>) -> impl IntoView {
         user,
         sessions,
         tokens,
+        two_step,
     } = data;
     let is_me = use_viewer_here().is_some_and(|viewer| viewer.id == user.id);
     let seen = match user.last_seen_at {
@@ -95,11 +97,13 @@ fn Facts(data: PersonData, changes: RwSignal<u32>) -> impl IntoView {
                 <dt>"Since"</dt><dd><Moment at=user.created_at/></dd>
                 <dt>"Last seen"</dt><dd>{seen}</dd>
                 <dt>"Signed-in browsers"</dt><dd class="number">{sessions}</dd>
+                <dt>"Two-step sign-in"</dt><dd>{if two_step { "on" } else { "off" }}</dd>
                 <dt>"API tokens"</dt><dd class="number">{tokens}</dd>
                 <dt>"Images"</dt><dd class="number">{format!("{}, {}", user.images, bytes_text(user.bytes))}</dd>
             </dl>
         </section>
         <RoleCard user=user.clone() is_me=is_me changes=changes/>
+        <ResetCard user=user.clone() two_step=two_step changes=changes/>
         <DoorCard user=user.clone() is_me=is_me changes=changes/>
     }
 }
@@ -126,6 +130,48 @@ fn RoleCard(user: UserRow, is_me: bool, changes: RwSignal<u32>) -> impl IntoView
                     <button class="button row-button" type="submit" disabled=move || action.pending().get()>"Change the role"</button>
                 </div>
             </ActionForm>
+        </section>
+    }
+}
+
+/// Survives the page's facts being asked for again.
+#[derive(Clone, Copy)]
+struct LatestReset(RwSignal<Option<MadeLink>>);
+
+#[component]
+fn ResetCard(user: UserRow, two_step: bool, changes: RwSignal<u32>) -> impl IntoView {
+    let make = ServerAction::<MakeResetLink>::new();
+    let end = ServerAction::<EndTwoStepOf>::new();
+    renew_after(end, changes);
+    let latest = use_context::<LatestReset>().map_or_else(|| RwSignal::new(None), |it| it.0);
+    Effect::new(move |_| {
+        if let Some(Ok(link)) = make.value().get() {
+            latest.set(Some(link));
+        }
+    });
+    let hydrated = crate::hydrated::use_hydrated();
+    let id = user.id.0.to_string();
+    let off = two_step.then(|| {
+        view! {
+            <p class="quiet">"They lost their phone and their recovery codes? Switch their second step off; the password is still asked for."</p>
+            {failed(end)}
+            <ActionForm action=end>
+                <input type="hidden" name="id" value=user.id.0.to_string()/>
+                <button class="button" type="submit">"Switch two-step sign-in off"</button>
+            </ActionForm>
+        }
+    });
+    view! {
+        <section class="card" aria-labelledby="reset-title">
+            <h2 id="reset-title">"Password"</h2>
+            {failed(make)}
+            {move || latest.get().map(|link| view! { <SecretLink link=link words="Give this link to them, and to nobody else: it sets their password, once. It is shown this once."/> })}
+            <p class="quiet">"Forgotten? Make a link by which they choose a new one. You never see it."</p>
+            <ActionForm action=make>
+                <input type="hidden" name="id" value=id/>
+                <button class="button" type="submit" disabled=move || !hydrated.get() || user.disabled || make.pending().get()>"Make a reset link"</button>
+            </ActionForm>
+            {off}
         </section>
     }
 }

@@ -55,12 +55,67 @@ impl Accounts for House {
         Ok(())
     }
 
-    async fn sign_in(&self, credentials: Credentials, _: &Client) -> Answer<SignedIn> {
+    async fn enter_code(&self, code: &str, _: &Client) -> Answer<SignedIn> {
+        if code != "123456" {
+            return Err(AppError::invalid("code", "This code is wrong."));
+        }
+        self.note("second step".into());
+        Ok(signed_in(viewer(Role::Member)))
+    }
+
+    async fn reset_offer(&self, code: &str) -> Answer<String> {
+        if code != "open-sesame" {
+            return Err(AppError::invalid("code", "This link has ended."));
+        }
+        Ok(self.prompt.clone())
+    }
+
+    async fn reset_password_by_link(&self, code: &str, _: &str, _: &Client) -> Answer<()> {
+        self.reset_offer(code).await?;
+        self.note("reset".into());
+        Ok(())
+    }
+
+    async fn revoke_other_sessions(&self, _: &Viewer, _: &Client) -> Answer<()> {
+        self.note("revoke others".into());
+        Ok(())
+    }
+
+    async fn two_step(&self, _: &Viewer) -> Answer<TwoStepState> {
+        Ok(TwoStepState {
+            on_since: self.two_step.then_some(1_795_538_049_000),
+            recovery_codes_left: 9,
+        })
+    }
+
+    async fn begin_two_step(&self, _: &Viewer, _: &str, _: &Client) -> Answer<TwoStepSetup> {
+        Err(AppError::invalid("password", "This is not your password."))
+    }
+
+    async fn confirm_two_step(&self, _: &Viewer, _: &str, _: &Client) -> Answer<Vec<String>> {
+        Err(AppError::invalid("code", "This code is wrong."))
+    }
+
+    async fn renew_recovery_codes(&self, _: &Viewer, _: &str, _: &Client) -> Answer<Vec<String>> {
+        Err(AppError::invalid("password", "This is not your password."))
+    }
+
+    async fn end_two_step(&self, _: &Viewer, _: &str, _: &Client) -> Answer<()> {
+        self.note("two-step off".into());
+        Ok(())
+    }
+
+    async fn sign_in(&self, credentials: Credentials, _: &Client) -> Answer<Entered> {
         if credentials.password != "right" {
             return Err(AppError::invalid("password", "Name or password is wrong."));
         }
         self.note(format!("sign in {}", credentials.name));
-        Ok(signed_in(viewer(Role::Member)))
+        if self.two_step {
+            return Ok(Entered::CodeNeeded {
+                set_cookie: "step=secret; Path=/; HttpOnly; SameSite=Lax".into(),
+            });
+        }
+        Ok(Entered::In(signed_in(viewer(Role::Member))))
     }
 
     async fn sign_out(&self, _: &Client) -> Answer<String> {
@@ -99,7 +154,13 @@ impl Accounts for House {
         Ok(())
     }
 
-    async fn create_token(&self, _: &Viewer, _: &str, _: Option<u32>) -> Answer<NewToken> {
+    async fn create_token(
+        &self,
+        _: &Viewer,
+        _: &str,
+        _: Option<u32>,
+        _: &[Scope],
+    ) -> Answer<NewToken> {
         Err(AppError::Forbidden)
     }
 
@@ -108,6 +169,7 @@ impl Accounts for House {
             id: 5,
             name: self.prompt.clone(),
             prefix: "atl_abcd".into(),
+            scopes: Scope::USUAL.to_vec(),
             created_at: 1_795_538_049_000,
             expires_at: None,
             last_used_at: None,
@@ -151,6 +213,7 @@ impl People for House {
             user: user.ok_or(AppError::NotFound)?,
             sessions: 2,
             tokens: 1,
+            two_step: true,
         })
     }
 
@@ -182,6 +245,16 @@ impl People for House {
 
     async fn set_role(&self, _: &Viewer, id: UserId, role: Role) -> Answer<()> {
         self.note(format!("role {} {}", id.0, role.as_str()));
+        Ok(())
+    }
+
+    async fn make_reset_link(&self, _: &Viewer, id: UserId) -> Answer<MadeLink> {
+        self.note(format!("reset link {}", id.0));
+        Err(AppError::Forbidden)
+    }
+
+    async fn end_two_step_of(&self, _: &Viewer, id: UserId) -> Answer<()> {
+        self.note(format!("two-step off {}", id.0));
         Ok(())
     }
 

@@ -55,11 +55,13 @@ impl People for PeopleService {
     async fn person(&self, viewer: &Viewer, id: UserId) -> Answer<PersonData> {
         only_admins(viewer)?;
         let user = self.row(id).await?;
+        let two_step = self.accounts.two_step_state(id).await?.on_since.is_some();
         let (sessions, tokens) = self.accounts.keys(id, now_ms()).await?;
         Ok(PersonData {
             user,
             sessions,
             tokens,
+            two_step,
         })
     }
 
@@ -93,6 +95,17 @@ impl People for PeopleService {
     async fn set_role(&self, viewer: &Viewer, id: UserId, role: Role) -> Answer<()> {
         let actor = only_admins(viewer)?;
         Ok(self.accounts.set_role(&actor, id, role).await?)
+    }
+
+    async fn make_reset_link(&self, viewer: &Viewer, id: UserId) -> Answer<MadeLink> {
+        let actor = only_admins(viewer)?;
+        Ok(self.accounts.make_reset_link(&actor, id).await?)
+    }
+
+    async fn end_two_step_of(&self, viewer: &Viewer, id: UserId) -> Answer<()> {
+        let actor = only_admins(viewer)?;
+        let name = self.row(id).await?.name;
+        Ok(self.accounts.end_two_step_of(&actor, id, &name).await?)
     }
 
     async fn audit(&self, viewer: &Viewer, filter: AuditFilter) -> Answer<AuditPage> {
