@@ -9,8 +9,8 @@ use crate::account::{
     TwoStepSetup, TwoStepState, UserId, Viewer,
 };
 use crate::admin::{
-    AuditFilter, AuditPage, DeviceChoice, DevicesReport, MadeLink, ModelAct, ModelsReport,
-    NewFetch, NewInvitation, PeopleData, PersonData, QueueRow, UserRow, VitalsReport,
+    AuditFilter, AuditPage, DeviceChoice, DevicesReport, Leaving, LookPage, MadeLink, ModelAct,
+    ModelsReport, NewFetch, NewInvitation, PeopleData, PersonData, QueueRow, UserRow, VitalsReport,
 };
 use crate::error::AppError;
 use crate::gallery::{
@@ -111,6 +111,8 @@ pub trait Accounts: Send + Sync {
     ) -> Answer<()>;
     /// Ends the asking session; answers the `Set-Cookie` value that clears the cookie.
     async fn sign_out(&self, client: &Client) -> Answer<String>;
+    /// Gives the viewer another sign-in name.
+    async fn change_name(&self, viewer: &Viewer, name: &str) -> Answer<()>;
     /// Changes the password; every other session ends, the asking one gets a new cookie.
     async fn change_password(
         &self,
@@ -123,6 +125,10 @@ pub trait Accounts: Send + Sync {
     async fn list_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<Vec<SessionSummary>>;
     /// Signs one of the viewer's browsers out.
     async fn revoke_session(&self, viewer: &Viewer, id: &str) -> Answer<()>;
+    /// How many accounts at a provider the viewer is known by.
+    async fn outside_links(&self, viewer: &Viewer) -> Answer<u32>;
+    /// Makes the viewer unknown to every provider.
+    async fn unlink_outside(&self, viewer: &Viewer) -> Answer<()>;
     /// Signs every browser of the viewer's out but the one that asks.
     async fn revoke_other_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<()>;
     /// Whether the viewer's second step of sign-in is on.
@@ -322,6 +328,12 @@ pub trait People: Send + Sync {
     async fn make_reset_link(&self, viewer: &Viewer, id: UserId) -> Answer<MadeLink>;
     /// Switches the second step of a user off.
     async fn end_two_step_of(&self, viewer: &Viewer, id: UserId) -> Answer<()>;
+    /// Stops a user's jobs and removes them; their images go where `leaving` says.
+    async fn remove(&self, viewer: &Viewer, id: UserId, leaving: Leaving) -> Answer<()>;
+    /// Allows administrators to look into others' images, or forbids it.
+    async fn allow_looks(&self, viewer: &Viewer, on: bool) -> Answer<()>;
+    /// A look into another's images, where it is allowed: a page of them, newest first.
+    async fn look(&self, viewer: &Viewer, id: UserId, after: Option<&str>) -> Answer<LookPage>;
     /// A page of the audit log, newest first.
     async fn audit(&self, viewer: &Viewer, filter: AuditFilter) -> Answer<AuditPage>;
 }
@@ -354,6 +366,8 @@ pub struct Backend {
     pub models: Arc<dyn Models>,
     /// Who may come in and do what.
     pub people: Arc<dyn People>,
+    /// What people call the provider that they may sign in through, where there is one.
+    pub outside: Option<String>,
 }
 
 /// The port of the request being answered.

@@ -7,6 +7,7 @@ pub mod admin; // devices, queue, users
 #[cfg(feature = "ssr")]
 pub mod backend; // the port: everything a page may ask
 mod components; // what pages are made of
+pub use components::safe_path;
 pub mod error; // the only error that crosses the wire
 pub mod gallery; // a user's own images
 mod hydrated; // whether the browser has taken the page over
@@ -20,7 +21,7 @@ pub mod studio; // asking for an image, watching it appear
 use crate::account::{
     AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
 };
-use crate::admin::{AdminPage, AuditLogPage, PeoplePage, PersonPage};
+use crate::admin::{AdminPage, AuditLogPage, LookAtImagesPage, PeoplePage, PersonPage};
 use crate::components::{Nav, Toasts};
 use crate::gallery::{
     CollectionsPage, ComparePage, GalleryIndexPage, ImagePage, SharedPage, TrashPage, provide_undo,
@@ -99,6 +100,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people") view=PeoplePage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people/:id") view=PersonPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/people/:id/images") view=LookAtImagesPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/audit") view=AuditLogPage ssr=SsrMode::Async/>
                     <Route path=path!("/join/:code") view=JoinPage ssr=SsrMode::Async/>
                     <Route path=path!("/reset/:code") view=ResetPage ssr=SsrMode::Async/>

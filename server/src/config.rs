@@ -3,11 +3,13 @@
 
 mod device_args; // options about devices, and those of `atelier probe`
 mod generate_args; // the options of `atelier generate`
+mod oidc_args; // options of signing in through a provider
 mod user_args; // the options of `atelier user`
 mod worker_args; // the options of `atelier worker`
 
 pub use device_args::{DeviceArgs, ProbeArgs, cuda_worker_beside};
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
+pub use oidc_args::OidcArgs;
 pub use user_args::{UserAction, UserArgs};
 pub use worker_args::WorkerArgs;
 
@@ -70,7 +72,8 @@ pub struct DataDir {
         long = "data-dir",
         env = "ATELIER_DATA_DIR",
         default_value = "data",
-        value_name = "DIR"
+        value_name = "DIR",
+        global = true
     )]
     pub path: PathBuf,
 }
@@ -247,6 +250,9 @@ pub struct ServeConfig {
     /// The hub that models are fetched from.
     #[command(flatten)]
     pub hub: HubArgs,
+    /// The provider that people may sign in through.
+    #[command(flatten)]
+    pub oidc: OidcArgs,
 }
 
 impl ServeConfig {

@@ -13,6 +13,7 @@ pub mod generate; // `atelier generate`: the engine with no server and no databa
 pub mod http; // every URL on one screen, and the thin front doors behind them
 pub mod jobs; // limits, fairness, the queue, the supervisor and the worker process
 pub mod models; // weights on disk, and the embedded demo model
+pub mod oidc; // signing in through a provider
 pub mod startup; // Application::build(config): the only place where parts are joined
 pub mod telemetry; // logs
 pub mod uploads; // images that people send to start from

@@ -2,6 +2,7 @@
 //! application and change nothing but the configuration.
 
 use crate::accounts::AccountService;
+use crate::accounts::departure::Departures;
 use crate::accounts::people::PeopleService;
 use crate::admin::AdminService;
 use crate::audit::Audit;
@@ -14,6 +15,7 @@ use crate::gallery::GalleryService;
 use crate::http;
 use crate::jobs::JobService;
 use crate::models::service::ModelService;
+use crate::oidc::OidcService;
 use crate::uploads::UploadService;
 use atelier_app::backend::Backend;
 use std::io::Write as _;
@@ -121,6 +123,8 @@ pub struct Services {
     pub people: Arc<PeopleService>,
     /// What administrators did.
     pub audit: Audit,
+    /// The provider that people may sign in through, where there is one.
+    pub oidc: Option<Arc<OidcService>>,
     /// Hardware and the decision about it.
     pub devices: Arc<Devices>,
     /// Weights on disk.
@@ -141,6 +145,7 @@ impl Services {
             admin: self.admin.clone(),
             models: self.admin.clone(),
             people: self.people.clone(),
+            outside: self.oidc.as_ref().map(|oidc| oidc.name().to_owned()),
         }
     }
 }
@@ -180,6 +185,7 @@ impl Application {
         let shutdown = Shutdown::default();
         let db = Db::open(&config.data_dir.database()).await?;
         let (accounts, setup_code) = AccountService::open(db.clone(), &config).await?;
+        let oidc = OidcService::open(accounts.clone(), &config)?;
         let models = ModelService::open(db.clone(), config.clone()).await?;
         let devices = Devices::start(db.clone(), config.clone()).await?;
         let gallery = GalleryService::open(db.clone(), &config).await?;
@@ -205,7 +211,14 @@ impl Application {
             audit.clone(),
             vitals.clone(),
         ));
-        let people = Arc::new(PeopleService::new(accounts.clone(), audit.clone()));
+        let departures = Departures::open(db.clone(), &config.data_dir.path)?;
+        let people = Arc::new(PeopleService::new(
+            accounts.clone(),
+            audit.clone(),
+            jobs.clone(),
+            gallery.clone(),
+            departures,
+        ));
         let services = Services {
             config,
             db,
@@ -216,6 +229,7 @@ impl Application {
             admin,
             people,
             audit,
+            oidc,
             devices,
             models,
             vitals,

@@ -1,8 +1,12 @@
-//! `/account`: the password, the signed-in browsers, the API tokens.
+//! `/account`: the name, the password, the signed-in browsers, the API tokens.
 
+use super::outside::OutsideCard;
+use super::sign_in_page::leave_when_signed_in;
 use super::tokens::{Tokens, provide_latest_token};
 use super::two_step::{TwoStep, provide_two_step};
-use super::{ChangePassword, RevokeOtherSessions, RevokeSession, SessionSummary, load_account};
+use super::{
+    ChangeName, ChangePassword, RevokeOtherSessions, RevokeSession, SessionSummary, load_account,
+};
 use crate::components::{ErrorNotice, Moment, Notice, TextField, Tone, field_error, form_error};
 use crate::session::{SignedInOnly, use_viewer_here};
 use leptos::form::ActionForm;
@@ -47,16 +51,19 @@ fn Account() -> impl IntoView {
     let name = use_viewer_here()
         .map(|viewer| viewer.name)
         .unwrap_or_default();
+    let shown = name.clone();
     view! {
         <div class="page page-narrow">
             <h1>"Account"</h1>
             <p class="quiet">"Signed in as "<strong>{name}</strong>"."</p>
+            <NameForm name=shown/>
             <PasswordForm/>
             <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
                 {move || Suspend::new(async move {
                     match account.await {
                         Ok(account) => view! {
                             <TwoStep state=account.two_step changes=changes/>
+                            <OutsideCard outside=account.outside/>
                             <Sessions sessions=account.sessions revoke=revoke_session revoke_others=revoke_others/>
                             <Tokens tokens=account.tokens changes=changes/>
                         }
@@ -65,7 +72,45 @@ fn Account() -> impl IntoView {
                     }
                 })}
             </Transition>
+            <ExportCard/>
         </div>
+    }
+}
+
+/// Everything that is one's own, to take away.
+#[component]
+fn ExportCard() -> impl IntoView {
+    view! {
+        <section class="card" aria-labelledby="export-title">
+            <h2 id="export-title">"Take everything with you"</h2>
+            <p class="quiet">"One zip with every image as it was made, those in the trash too, the files you sent to start from, and a list of what each image was asked for with and where it was kept."</p>
+            <p><a class="button" rel="external" download="atelier.zip" href="/api/account/export.zip">"Download everything"</a></p>
+        </section>
+    }
+}
+
+#[component]
+fn NameForm(name: String) -> impl IntoView {
+    let action = ServerAction::<ChangeName>::new();
+    let answer = action.value();
+    // The name stands on every page: all of them are loaded afresh.
+    leave_when_signed_in(answer);
+    let error = form_error(answer, &["name"]);
+    view! {
+        <section class="card" aria-labelledby="name-title">
+            <h2 id="name-title">"Name"</h2>
+            {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
+            <ActionForm action=action>
+                <div class="row-fields">
+                    <TextField
+                        id="own-name" name="name" label="Sign-in name" autocomplete="username" value=name
+                        hint="You sign in with it, and others see it beside what you share."
+                        error=field_error(answer, "name")
+                    />
+                    <button class="button row-button" type="submit" disabled=move || action.pending().get()>"Change name"</button>
+                </div>
+            </ActionForm>
+        </section>
     }
 }
 

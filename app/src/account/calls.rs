@@ -4,7 +4,7 @@
     reason = "the macro makes a public struct of each function; its fields are the arguments"
 )]
 
-use super::{AccountData, InvitationOffer, NewToken, TwoStepSetup};
+use super::{AccountData, InvitationOffer, NewToken, OutsideState, TwoStepSetup};
 #[cfg(feature = "ssr")]
 use super::{Credentials, Scope};
 use crate::error::AppError;
@@ -119,6 +119,22 @@ pub async fn accept_invitation(
     Ok("/".into())
 }
 
+/// The provider that people may sign in through, for the door.
+#[server(endpoint = "load_outside")]
+pub async fn load_outside() -> Result<OutsideState, AppError> {
+    Ok(OutsideState {
+        name: use_backend()?.outside,
+        links: 0,
+    })
+}
+
+/// Makes the viewer unknown to the provider.
+#[server(endpoint = "unlink_outside")]
+pub async fn unlink_outside() -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.accounts.unlink_outside(&viewer).await
+}
+
 /// Whether people may ask for an account.
 #[server(endpoint = "may_sign_up")]
 pub async fn may_sign_up() -> Result<bool, AppError> {
@@ -163,12 +179,26 @@ pub async fn change_password(current: String, new: String) -> Result<(), AppErro
 #[server(endpoint = "load_account")]
 pub async fn load_account() -> Result<AccountData, AppError> {
     let viewer = use_viewer()?;
-    let accounts = use_backend()?.accounts;
+    let backend = use_backend()?;
+    let accounts = backend.accounts;
     Ok(AccountData {
+        outside: OutsideState {
+            name: backend.outside.clone(),
+            links: accounts.outside_links(&viewer).await?,
+        },
         sessions: accounts.list_sessions(&viewer, &use_client()).await?,
         tokens: accounts.list_tokens(&viewer).await?,
         two_step: accounts.two_step(&viewer).await?,
     })
+}
+
+/// Gives the viewer another sign-in name; answers the page to go on to.
+#[server(endpoint = "change_name")]
+pub async fn change_name(name: String) -> Result<String, AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.accounts.change_name(&viewer, &name).await?;
+    response::redirect_plain_form("/account");
+    Ok("/account".into())
 }
 
 /// Signs one of the viewer's browsers out.

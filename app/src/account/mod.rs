@@ -4,6 +4,7 @@ mod account_page;
 mod calls;
 mod code_page;
 mod join_page;
+mod outside;
 mod reset_page;
 mod sign_in_page;
 mod tokens;
@@ -13,6 +14,7 @@ pub use account_page::AccountPage;
 pub use calls::*;
 pub use code_page::CodePage;
 pub use join_page::{JoinPage, SignUpPage};
+pub use outside::outside_words;
 pub use reset_page::ResetPage;
 pub use sign_in_page::{SetupPage, SignInPage};
 
@@ -165,6 +167,15 @@ impl std::str::FromStr for Scope {
     }
 }
 
+/// The provider that people may sign in through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsideState {
+    /// What people call it; absent where there is none.
+    pub name: Option<String>,
+    /// How many accounts there the viewer is known by.
+    pub links: u32,
+}
+
 /// Whether a user's second step of sign-in is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TwoStepState {
@@ -237,4 +248,6 @@ pub struct AccountData {
     pub tokens: Vec<TokenSummary>,
     /// The second step of sign-in.
     pub two_step: TwoStepState,
+    /// The provider that one may sign in through.
+    pub outside: OutsideState,
 }

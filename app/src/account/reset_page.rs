@@ -47,8 +47,11 @@ pub fn ResetPage() -> impl IntoView {
                             }
                             .into_any(),
                             Err(error) => {
+                                // Anything else is no word about the link: it may be tried again.
                                 #[cfg(feature = "ssr")]
-                                crate::response::set_status(404);
+                                if matches!(error, crate::error::AppError::Invalid { .. }) {
+                                    crate::response::set_status(404);
+                                }
                                 view! {
                                     <ErrorNotice error=error/>
                                     <p class="quiet door-foot"><a href="/sign-in">"To the sign-in page"</a></p>

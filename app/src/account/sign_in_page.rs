@@ -1,5 +1,6 @@
 //! The two doors: signing in, and setting an empty server up.
 
+use super::outside::{OutsideDoor, Refusal};
 use super::{CreateFirstAdmin, SignIn, may_sign_up, needs_setup};
 use crate::components::{
     Answer, ErrorNotice, Notice, TextField, Tone, field_error, form_error, safe_path,
@@ -37,6 +38,7 @@ pub fn SignInPage() -> impl IntoView {
     let was_reset = query.with_untracked(|query| query.get("reset").is_some());
     let empty = OnceResource::new_blocking(needs_setup());
     let open = OnceResource::new_blocking(may_sign_up());
+    let outside_next = next.clone();
     let action = ServerAction::<SignIn>::new();
     let answer = action.value();
     leave_when_signed_in(answer);
@@ -51,6 +53,7 @@ pub fn SignInPage() -> impl IntoView {
         <section class="door">
             <h1>"Sign in"</h1>
             <p class="quiet">"Your own image studio, on your own machine."</p>
+            <Refusal/>
             {was_reset.then(|| view! { <Notice tone=Tone::Good>"The new password is set. Sign in with it."</Notice> })}
             <ActionForm action=action>
                 <div class="stack">
@@ -63,6 +66,7 @@ pub fn SignInPage() -> impl IntoView {
                     </button>
                 </div>
             </ActionForm>
+            <OutsideDoor next=outside_next/>
             <p class="quiet door-foot">
                 <Suspense>
                     {move || Suspend::new(async move {

@@ -141,6 +141,7 @@ fn context(
         gallery: house.clone(),
         admin: house.clone(),
         people: house.clone(),
+        outside: Some("the lab".into()),
         models: house.clone(),
     };
     move || {

@@ -191,9 +191,13 @@ async fn forms_on_every_page_reach_a_server_function() {
         "/app/set_user_disabled",
         "/app/set_user_role",
         "/app/make_reset_link",
+        "/app/remove_user",
+        "/app/allow_looks",
         "/app/end_two_step_of",
         "/app/begin_two_step",
+        "/app/change_name",
         "/app/revoke_other_sessions",
+        "/app/unlink_outside",
         "/app/invite",
         "/app/revoke_invitation",
         "/app/answer_sign_up",
@@ -353,9 +357,14 @@ async fn nothing_is_done_for_nobody() {
         ("/app/create_user", "name=x&password=y&role=admin"),
         ("/app/set_user_role", "id=2&role=admin"),
         ("/app/make_reset_link", "id=2"),
+        ("/app/remove_user", "id=2&erase=true"),
+        ("/app/allow_looks", "on=true"),
+        ("/app/look_at_images", "id=2"),
         ("/app/end_two_step_of", "id=2"),
         ("/app/end_two_step", "password=x"),
+        ("/app/change_name", "name=x"),
         ("/app/revoke_other_sessions", ""),
+        ("/app/unlink_outside", ""),
         ("/app/invite", "role=admin&days=1&uses=1"),
         ("/app/revoke_invitation", "id=3"),
         ("/app/answer_sign_up", "id=7&asked_at=1&role=admin"),
@@ -438,4 +447,30 @@ async fn the_second_step_and_a_reset_work_without_wasm() {
     assert_eq!(house.taken(), ["sign in ada", "second step", "reset"]);
     let page = get(&house, None, "/sign-in?reset").await;
     assert!(page.html.contains("The new password is set."));
+}
+
+#[tokio::test]
+async fn somebody_is_removed_only_with_a_word_about_their_images() {
+    let house = house();
+    for (form, done) in [
+        ("id=2", None),
+        ("id=2&heir=", None),
+        ("id=2&heir=3&erase=true", None),
+        ("id=2&heir=x", None),
+        ("id=2&heir=3", Some("remove 2 HandOver(UserId(3))")),
+        ("id=2&heir=&erase=true", Some("remove 2 Erase")),
+    ] {
+        let answer = post(&house, admin(), "/app/remove_user", "/admin/people/2", form).await;
+        let location = answer.location.unwrap();
+        match done {
+            Some(words) => {
+                assert_eq!(location, "/admin/people", "{form}");
+                assert_eq!(house.taken(), [words]);
+            }
+            None => {
+                assert!(location.contains("__err="), "{form}: {location}");
+                assert!(house.taken().is_empty(), "{form}");
+            }
+        }
+    }
 }

@@ -2,13 +2,15 @@
 //! It works while the server runs: both go through the same database.
 
 use super::AccountService;
-use crate::audit::Actor;
+use super::departure::Departures;
+use crate::audit::{Actor, Audit};
 use crate::config::{PublicUrl, UserAction, UserArgs, make_folder};
 use crate::db::Db;
 use crate::error::ServerError;
-use atelier_app::account::Credentials;
-use atelier_app::admin::NewInvitation;
+use atelier_app::account::{Credentials, UserId};
+use atelier_app::admin::{Leaving, NewInvitation};
 use std::io::{BufRead, IsTerminal};
+use std::path::Path;
 
 /// Runs one action of `atelier user`.
 ///
@@ -29,12 +31,23 @@ pub async fn run(args: UserArgs) -> Result<(), String> {
     let db = Db::open(&args.data_dir.database())
         .await
         .map_err(|error| error.to_string())?;
-    let done = act(&db, args.public_url.as_ref(), args.action).await;
+    let done = act(
+        &db,
+        &args.data_dir.path,
+        args.public_url.as_ref(),
+        args.action,
+    )
+    .await;
     db.close().await;
     done
 }
 
-async fn act(db: &Db, public_url: Option<&PublicUrl>, action: UserAction) -> Result<(), String> {
+async fn act(
+    db: &Db,
+    data_dir: &Path,
+    public_url: Option<&PublicUrl>,
+    action: UserAction,
+) -> Result<(), String> {
     let accounts = AccountService::for_command_line(db.clone())
         .await
         .map_err(words)?;
@@ -89,6 +102,37 @@ async fn act(db: &Db, public_url: Option<&PublicUrl>, action: UserAction) -> Res
                 .map_err(words)?;
             println!("{name} signs in with the password alone now.");
         }
+        UserAction::Delete {
+            name,
+            export,
+            hand_over,
+            erase: _,
+        } => {
+            let id = accounts.id_of(&name).await.map_err(words)?;
+            let leaving = match &hand_over {
+                Some(heir) => Leaving::HandOver(accounts.id_of(heir).await.map_err(words)?),
+                None => Leaving::Erase,
+            };
+            let departures = Departures::open(db.clone(), data_dir).map_err(words)?;
+            if let Some(file) = export {
+                export_to(db, &departures, &actor, (id, &name), &file).await?;
+            }
+            let young = departures
+                .remove(&accounts, &actor, id, leaving)
+                .await
+                .map_err(words)?;
+            match hand_over {
+                Some(heir) => println!("{name} is removed; their images are {heir}'s now."),
+                None => println!("{name} is removed, and everything of theirs."),
+            }
+            // At most a minute, for files that were stored a moment ago.
+            departures.remove_late(young).await;
+        }
+        UserAction::Export { name, file } => {
+            let id = accounts.id_of(&name).await.map_err(words)?;
+            let departures = Departures::open(db.clone(), data_dir).map_err(words)?;
+            export_to(db, &departures, &actor, (id, &name), &file).await?;
+        }
         UserAction::Disable { name } => {
             let id = accounts.id_of(&name).await.map_err(words)?;
             accounts
@@ -123,6 +167,26 @@ async fn act(db: &Db, public_url: Option<&PublicUrl>, action: UserAction) -> Res
             }
         }
     }
+    Ok(())
+}
+
+/// Writes everything of a user's into a file that does not exist yet, which is a look into their images.
+async fn export_to(
+    db: &Db,
+    departures: &Departures,
+    actor: &Actor,
+    (id, name): (UserId, &str),
+    path: &Path,
+) -> Result<(), String> {
+    Audit::new(db.clone())
+        .note_as(actor, "image.look", name, "everything, as a zip")
+        .await
+        .map_err(words)?;
+    let count = departures.write_zip(id, path).await.map_err(words)?;
+    println!(
+        "{count} files and a list of them are in {}.",
+        path.display()
+    );
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! Users, passwords, sessions, tokens: the rules. SQL is in `store`, HTTP is elsewhere.
 
 pub mod command; // `atelier user …`
+pub mod departure; // when somebody leaves
 mod failures; // the growing delay after wrong passwords
 mod invitations; // links that let people in, and people who ask
 mod names; // what people and tokens may be called
+pub mod outside; // people whom a provider vouches for
 mod password; // what is accepted; the bounded argon2 pool
 pub mod people; // what administrators do to people
+mod port; // what pages ask
 mod resets; // links that set a password
 mod session; // secrets and their cookie
 mod setup; // the one-time code of an empty server
@@ -17,13 +20,9 @@ use crate::audit::{Actor, store as audit};
 use crate::config::ServeConfig;
 use crate::db::{Db, now_ms};
 use crate::error::{ServerError, is_unique_violation};
-use async_trait::async_trait;
-use atelier_app::account::{
-    Credentials, InvitationOffer, NewToken, Role, Scope, SessionSummary, TokenSummary,
-    TwoStepSetup, TwoStepState, UserId, Viewer,
-};
+use atelier_app::account::{Credentials, NewToken, Role, Scope, TokenSummary, UserId, Viewer};
 use atelier_app::admin::UserRow;
-use atelier_app::backend::{Accounts, Answer, Client, Entered, SignedIn};
+use atelier_app::backend::{Client, Entered, SignedIn};
 use atelier_app::error::AppError;
 use failures::Subjects;
 use names::{canonical_name, parse_label, parse_name};
@@ -258,11 +257,23 @@ impl AccountService {
         name: Option<&str>,
         client: &Client,
     ) -> Result<(), ServerError> {
+        self.reserve_saying(subjects, name, client, "Too many wrong tries.")
+            .await
+    }
+
+    /// As [`AccountService::reserve`], with other words for whoever is held up.
+    async fn reserve_saying(
+        &self,
+        subjects: &Subjects,
+        name: Option<&str>,
+        client: &Client,
+        words: &str,
+    ) -> Result<(), ServerError> {
         let tried = store::reserve_try(&self.db, subjects, name, &client.address, now_ms()).await?;
         tried.map_err(|wait_ms| {
             let seconds = u32::try_from((wait_ms + 999) / 1000).unwrap_or(u32::MAX);
             AppError::TooMany {
-                message: format!("Too many wrong tries. Try again in {seconds} s."),
+                message: format!("{words} Try again in {seconds} s."),
                 retry_after_s: seconds,
             }
             .into()
@@ -315,6 +326,8 @@ impl AccountService {
             name,
             role: Role::Admin,
         };
+        let actor = Actor::from(&viewer);
+        audit::insert(&mut write, &actor, "user.setup", &viewer.name, "", now).await?;
         let signed_in = self.open_session(&mut write, viewer, client, now).await?;
         write.commit().await?;
         tracing::info!(user = id.0, "the first administrator was made");
@@ -409,6 +422,26 @@ impl AccountService {
         write.commit().await?;
         tracing::info!(user = id.0, "signed in");
         Ok(Entered::In(signed_in))
+    }
+
+    /// Gives somebody another name. The audit log has both, for whoever looks for the old one.
+    async fn rename(&self, viewer: &Viewer, name: &str) -> Result<(), ServerError> {
+        let name = parse_name(name)?;
+        if name == viewer.name {
+            return Ok(());
+        }
+        let mut write = self.db.write().await?;
+        store::set_name(&mut write, viewer.id, &name)
+            .await
+            .map_err(|error| name_taken(error, &name))?;
+        let actor = Actor {
+            id: Some(viewer.id),
+            name: name.clone(),
+        };
+        let detail = format!("was {}", viewer.name);
+        audit::insert(&mut write, &actor, "user.rename", &name, &detail, now_ms()).await?;
+        write.commit().await?;
+        Ok(())
     }
 
     async fn new_password(
@@ -525,165 +558,4 @@ fn name_taken(error: sqlx::Error, name: &str) -> ServerError {
         return AppError::invalid("name", format!("There is a user {name:?} already.")).into();
     }
     error.into()
-}
-
-#[async_trait]
-impl Accounts for AccountService {
-    async fn needs_setup(&self) -> Answer<bool> {
-        // The last administrator always stays: without a code there was one at the start.
-        if self.setup_code.is_none() {
-            return Ok(false);
-        }
-        let has_admin = store::has_admin(&self.db)
-            .await
-            .map_err(ServerError::from)?;
-        Ok(!has_admin)
-    }
-
-    async fn create_first_admin(
-        &self,
-        code: &str,
-        credentials: Credentials,
-        client: &Client,
-    ) -> Answer<SignedIn> {
-        Ok(self.first_admin(code, credentials, client).await?)
-    }
-
-    async fn invitation(&self, code: &str) -> Answer<InvitationOffer> {
-        Ok(self.offer(code).await?)
-    }
-
-    async fn accept_invitation(
-        &self,
-        code: &str,
-        credentials: Credentials,
-        client: &Client,
-    ) -> Answer<SignedIn> {
-        Ok(self.join(code, credentials, client).await?)
-    }
-
-    async fn may_sign_up(&self) -> Answer<bool> {
-        Ok(self.takes_sign_ups().await?)
-    }
-
-    async fn sign_up(&self, credentials: Credentials, client: &Client) -> Answer<()> {
-        Ok(self.ask_for_account(credentials, client).await?)
-    }
-
-    async fn sign_in(&self, credentials: Credentials, client: &Client) -> Answer<Entered> {
-        Ok(self.open_door(credentials, client).await?)
-    }
-
-    async fn enter_code(&self, code: &str, client: &Client) -> Answer<SignedIn> {
-        Ok(self.enter(code, client).await?)
-    }
-
-    async fn reset_offer(&self, code: &str) -> Answer<String> {
-        Ok(self.reset_name(code).await?)
-    }
-
-    async fn reset_password_by_link(
-        &self,
-        code: &str,
-        password: &str,
-        client: &Client,
-    ) -> Answer<()> {
-        Ok(self.reset_by_link(code, password, client).await?)
-    }
-
-    async fn revoke_other_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<()> {
-        let current = client.session.as_ref().map(|secret| hash_secret(&secret.0));
-        let done = store::delete_other_sessions(&self.db, viewer.id, current.as_ref()).await;
-        Ok(done.map_err(ServerError::from)?)
-    }
-
-    async fn two_step(&self, viewer: &Viewer) -> Answer<TwoStepState> {
-        Ok(self.two_step_state(viewer.id).await?)
-    }
-
-    async fn begin_two_step(
-        &self,
-        viewer: &Viewer,
-        password: &str,
-        client: &Client,
-    ) -> Answer<TwoStepSetup> {
-        Ok(self.begin_setup(viewer, password, client).await?)
-    }
-
-    async fn confirm_two_step(
-        &self,
-        viewer: &Viewer,
-        code: &str,
-        client: &Client,
-    ) -> Answer<Vec<String>> {
-        Ok(self.confirm_setup(viewer, code, client).await?)
-    }
-
-    async fn renew_recovery_codes(
-        &self,
-        viewer: &Viewer,
-        password: &str,
-        client: &Client,
-    ) -> Answer<Vec<String>> {
-        Ok(self.renew_codes(viewer, password, client).await?)
-    }
-
-    async fn end_two_step(&self, viewer: &Viewer, password: &str, client: &Client) -> Answer<()> {
-        Ok(self.end_own(viewer, password, client).await?)
-    }
-
-    async fn sign_out(&self, client: &Client) -> Answer<String> {
-        Ok(self.end_session(client).await?)
-    }
-
-    async fn change_password(
-        &self,
-        viewer: &Viewer,
-        current: &str,
-        new: &str,
-        client: &Client,
-    ) -> Answer<SignedIn> {
-        Ok(self.new_password(viewer, current, new, client).await?)
-    }
-
-    async fn list_sessions(&self, viewer: &Viewer, client: &Client) -> Answer<Vec<SessionSummary>> {
-        let current = client.session.as_ref().map(|secret| hash_secret(&secret.0));
-        let sessions = store::list_sessions(&self.db, viewer.id, current.as_ref(), now_ms()).await;
-        Ok(sessions.map_err(ServerError::from)?)
-    }
-
-    async fn revoke_session(&self, viewer: &Viewer, id: &str) -> Answer<()> {
-        let found = store::delete_session_by_public_id(&self.db, viewer.id, id).await;
-        if found.map_err(ServerError::from)? {
-            Ok(())
-        } else {
-            Err(AppError::NotFound)
-        }
-    }
-
-    async fn create_token(
-        &self,
-        viewer: &Viewer,
-        name: &str,
-        expires_in_days: Option<u32>,
-        scopes: &[Scope],
-    ) -> Answer<NewToken> {
-        Ok(self
-            .new_token(viewer, name, expires_in_days, scopes)
-            .await?)
-    }
-
-    async fn list_tokens(&self, viewer: &Viewer) -> Answer<Vec<TokenSummary>> {
-        let tokens = store::list_tokens(&self.db, viewer.id).await;
-        Ok(tokens.map_err(ServerError::from)?)
-    }
-
-    async fn revoke_token(&self, viewer: &Viewer, id: i64) -> Answer<()> {
-        let found = store::revoke_token(&self.db, viewer.id, id, now_ms()).await;
-        if found.map_err(ServerError::from)? {
-            Ok(())
-        } else {
-            Err(AppError::NotFound)
-        }
-    }
 }

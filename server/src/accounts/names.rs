@@ -21,6 +21,14 @@ pub fn parse_name(name: &str) -> Result<String, AppError> {
             "The name is too long; use at most 64 characters.",
         ));
     }
+    // The audit log knows whoever acts there by these words.
+    let words: Vec<String> = name.split_whitespace().map(str::to_lowercase).collect();
+    if words == ["command", "line"] {
+        return Err(AppError::invalid(
+            "name",
+            "This name stands for the server's own command line; choose another.",
+        ));
+    }
     if name.chars().any(is_unprintable) {
         return Err(AppError::invalid(
             "name",

@@ -98,8 +98,9 @@ pub async fn insert_first_admin(
     now: i64,
 ) -> Result<Option<UserId>, Error> {
     sqlx::query_scalar(
-        "insert into user (name, role, password_hash, created_at)
-         select ?, 'admin', ?, ? where not exists (select 1 from user where role = 'admin')
+        "insert into user (id, name, role, password_hash, created_at)
+         select (select max(last, coalesce((select max(id) from user), 0)) + 1 from user_number),
+                ?, 'admin', ?, ? where not exists (select 1 from user where role = 'admin')
          returning id",
     )
     .bind(name)
@@ -119,7 +120,9 @@ pub async fn insert_user(
     now: i64,
 ) -> Result<UserId, Error> {
     sqlx::query_scalar(
-        "insert into user (name, role, password_hash, created_at) values (?, ?, ?, ?) returning id",
+        "insert into user (id, name, role, password_hash, created_at)
+         select max(last, coalesce((select max(id) from user), 0)) + 1, ?, ?, ?, ? from user_number
+         returning id",
     )
     .bind(name)
     .bind(role.as_str())
@@ -128,6 +131,16 @@ pub async fn insert_user(
     .fetch_one(&mut **write)
     .await
     .map(UserId)
+}
+
+/// Fails with a unique violation when the name is taken.
+pub async fn set_name(write: &mut Write, id: UserId, name: &str) -> Result<(), Error> {
+    sqlx::query("update user set name = ? where id = ?")
+        .bind(name)
+        .bind(id.0)
+        .execute(&mut **write)
+        .await?;
+    Ok(())
 }
 
 /// Sets a password; an open link that would set another ends.

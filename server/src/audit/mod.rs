@@ -68,10 +68,34 @@ impl Audit {
         subject: &str,
         detail: &str,
     ) -> Result<(), ServerError> {
+        self.note_as(&viewer.into(), act, subject, detail).await
+    }
+
+    /// As [`Audit::note`], for whoever is no viewer.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn note_as(
+        &self,
+        actor: &Actor,
+        act: &'static str,
+        subject: &str,
+        detail: &str,
+    ) -> Result<(), ServerError> {
         let mut write = self.db.write().await?;
-        store::insert(&mut write, &viewer.into(), act, subject, detail, now_ms()).await?;
+        store::insert(&mut write, actor, act, subject, detail, now_ms()).await?;
         write.commit().await?;
         Ok(())
+    }
+
+    /// Whether this administrator looked into this user's images in the last five minutes.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn looked_lately(&self, viewer: &Viewer, owner: &str) -> Result<bool, ServerError> {
+        const LATELY_MS: i64 = 5 * 60 * 1000;
+        let since = now_ms() - LATELY_MS;
+        Ok(store::has_since(&self.db, viewer.id, "image.look", owner, since).await?)
     }
 
     /// One page, newest first.

@@ -2,6 +2,7 @@
 
 use super::Actor;
 use crate::db::{Db, Write};
+use atelier_app::account::UserId;
 use atelier_app::admin::{AuditFilter, AuditRow};
 use sqlx::Error;
 
@@ -67,9 +68,33 @@ pub(super) async fn page(
         .collect())
 }
 
-/// Everybody who ever did something, by name.
+/// Who did something to others, whoever acted last first. Everybody joins once: that alone makes
+/// nobody one to look for.
 pub(super) async fn actors(db: &Db) -> Result<Vec<String>, Error> {
-    sqlx::query_scalar("select distinct actor from audit order by actor limit 200")
-        .fetch_all(db.read())
-        .await
+    sqlx::query_scalar(
+        "select actor from audit where act <> 'user.join'
+         group by actor order by max(id) desc limit 200",
+    )
+    .fetch_all(db.read())
+    .await
+}
+
+/// Whether somebody did this to this subject since then.
+pub(super) async fn has_since(
+    db: &Db,
+    actor: UserId,
+    act: &str,
+    subject: &str,
+    since: i64,
+) -> Result<bool, Error> {
+    sqlx::query_scalar(
+        "select exists (select 1 from audit
+                        where actor_id = ? and act = ? and subject = ? and at >= ?)",
+    )
+    .bind(actor.0)
+    .bind(act)
+    .bind(subject)
+    .bind(since)
+    .fetch_one(db.read())
+    .await
 }

@@ -3,6 +3,7 @@
 use super::{DataDir, PublicUrl};
 use atelier_app::account::Role;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// Settings of `atelier user`.
 #[derive(Args, Clone, Debug)]
@@ -11,7 +12,7 @@ pub struct UserArgs {
     #[command(flatten)]
     pub data_dir: DataDir,
     /// The address people type, for links [default: the path alone is printed].
-    #[arg(long, env = "ATELIER_PUBLIC_URL", value_name = "URL")]
+    #[arg(long, env = "ATELIER_PUBLIC_URL", value_name = "URL", global = true)]
     pub public_url: Option<PublicUrl>,
     /// What to do.
     #[command(subcommand)]
@@ -66,6 +67,28 @@ pub enum UserAction {
     TwoStepOff {
         /// The sign-in name.
         name: String,
+    },
+    /// Remove a user; what becomes of their images must be said.
+    #[command(group = clap::ArgGroup::new("leaving").required(true).multiple(false).args(["hand_over", "erase"]))]
+    Delete {
+        /// The sign-in name.
+        name: String,
+        /// First write all their images into this zip file.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
+        /// Give their images to this user.
+        #[arg(long, value_name = "USER")]
+        hand_over: Option<String>,
+        /// Delete their images.
+        #[arg(long)]
+        erase: bool,
+    },
+    /// Write all images of a user into a zip file.
+    Export {
+        /// The sign-in name.
+        name: String,
+        /// The zip file; it must not exist.
+        file: PathBuf,
     },
     /// Close a user's sign-in; their sessions end and their tokens are revoked.
     Disable {

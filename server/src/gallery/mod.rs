@@ -80,6 +80,11 @@ impl GalleryService {
         &self.files
     }
 
+    /// The files, to be held on to.
+    pub fn shared_files(&self) -> Arc<ImageStore> {
+        self.files.clone()
+    }
+
     /// The files of several images, those left out that the viewer cannot see or that are gone.
     ///
     /// # Errors

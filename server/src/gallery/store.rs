@@ -151,7 +151,7 @@ pub(super) async fn file(
 }
 
 /// A file of several that are wanted.
-pub(super) struct WantedFile {
+pub(crate) struct WantedFile {
     pub hash: ImageHash,
     pub bytes: u64,
     pub settings: Settings,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::store::WantedFile;
-use super::{FileError, GalleryService, ImageHash, ImageStore};
+use super::{FileError, ImageHash, ImageStore};
 use atelier_app::studio::Settings;
 
 const LOCAL: u32 = 0x0403_4b50;
@@ -29,40 +29,96 @@ const VERSION_64: u16 = 45;
 pub struct Entry {
     /// Its name in the archive.
     pub name: String,
-    hash: ImageHash,
+    content: Content,
     bytes: u64,
     time: u16,
     date: u16,
 }
 
-/// The entries of files that are there and as long as their rows say. The same name twice gets a
-/// number.
-pub(super) fn entries(files: &ImageStore, wanted: Vec<WantedFile>) -> Vec<Entry> {
-    let mut names: HashMap<String, u32> = HashMap::new();
-    wanted
-        .into_iter()
-        .filter_map(|file| {
-            // Sizes past 4 GiB would need more than an offset; no PNG of ours comes near.
-            if files.length(&file.hash) != Some(file.bytes) || file.bytes >= u64::from(u32::MAX) {
-                tracing::error!(hash = %file.hash, "an image file is missing or not as long as it was");
-                return None;
-            }
-            let name = file_name(&file.settings);
-            let times = names.entry(name.clone()).or_insert(0);
-            *times += 1;
-            let (date, time) = dos_time(file.created_at);
-            Some(Entry {
-                name: match *times {
-                    1 => name,
-                    times => format!("{}-{times}.png", name.trim_end_matches(".png")),
-                },
-                hash: file.hash,
-                bytes: file.bytes,
-                time,
-                date,
-            })
+/// Where the bytes of an entry come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Image(ImageHash),
+    Upload(ImageHash),
+    Text(Arc<[u8]>),
+}
+
+impl Entry {
+    /// A text that is written into the archive.
+    pub(crate) fn text(name: &str, text: String, at: i64) -> Self {
+        let (date, time) = dos_time(at);
+        Self {
+            name: name.into(),
+            bytes: text.len() as u64,
+            content: Content::Text(text.into_bytes().into()),
+            time,
+            date,
+        }
+    }
+
+    /// A file that somebody sent, where it is there and as long as its row says.
+    pub(crate) fn upload(
+        uploads: &ImageStore,
+        name: String,
+        hash: ImageHash,
+        bytes: u64,
+        at: i64,
+    ) -> Option<Self> {
+        if !is_whole(uploads, &hash, bytes) {
+            return None;
+        }
+        let (date, time) = dos_time(at);
+        Some(Self {
+            name,
+            content: Content::Upload(hash),
+            bytes,
+            time,
+            date,
         })
-        .collect()
+    }
+}
+
+/// Sizes past 4 GiB would need more than an offset; no file of ours comes near.
+fn is_whole(files: &ImageStore, hash: &ImageHash, bytes: u64) -> bool {
+    let whole = files.length(hash) == Some(bytes) && bytes < u64::from(u32::MAX);
+    if !whole {
+        tracing::error!(%hash, "an image file is missing or not as long as it was");
+    }
+    whole
+}
+
+/// Gives images their names in an archive: the same name twice gets a number.
+#[derive(Default)]
+pub(crate) struct Names(HashMap<String, u32>);
+
+impl Names {
+    /// The entry of an image whose file is there and as long as its row says.
+    pub(crate) fn entry(&mut self, files: &ImageStore, file: WantedFile) -> Option<Entry> {
+        if !is_whole(files, &file.hash, file.bytes) {
+            return None;
+        }
+        let name = file_name(&file.settings);
+        let times = self.0.entry(name.clone()).or_insert(0);
+        *times += 1;
+        let (date, time) = dos_time(file.created_at);
+        Some(Entry {
+            name: match *times {
+                1 => name,
+                times => format!("{}-{times}.png", name.trim_end_matches(".png")),
+            },
+            content: Content::Image(file.hash),
+            bytes: file.bytes,
+            time,
+            date,
+        })
+    }
+}
+
+/// The entries of files that are there and as long as their rows say.
+pub(super) fn entries(files: &ImageStore, wanted: Vec<WantedFile>) -> Vec<Entry> {
+    let mut names = Names::default();
+    let whole = |file| names.entry(files, file);
+    wanted.into_iter().filter_map(whole).collect()
 }
 
 /// How long the archive will be.
@@ -88,6 +144,7 @@ fn needs_64(entries: usize, directory_at: u64) -> bool {
 /// Writes an archive piece by piece.
 pub struct Writer {
     files: Arc<ImageStore>,
+    uploads: Option<Arc<ImageStore>>,
     entries: std::vec::IntoIter<Entry>,
     at: u64,
     written: Vec<(Entry, u32, u64)>,
@@ -95,15 +152,22 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer of these entries, from the gallery's files.
-    pub fn new(gallery: &GalleryService, entries: Vec<Entry>) -> Self {
+    /// A writer of these entries, from a folder of files.
+    pub fn new(files: Arc<ImageStore>, entries: Vec<Entry>) -> Self {
         Self {
-            files: gallery.files.clone(),
+            files,
+            uploads: None,
             entries: entries.into_iter(),
             at: 0,
             written: Vec::new(),
             is_done: false,
         }
+    }
+
+    /// With the files that people sent, for archives that hold some.
+    pub fn with_uploads(mut self, uploads: Arc<ImageStore>) -> Self {
+        self.uploads = Some(uploads);
+        self
     }
 
     /// The next piece: an entry, and at last the directory. Blocks.
@@ -124,22 +188,33 @@ impl Writer {
     }
 
     fn entry(&mut self, entry: Entry) -> Result<Vec<u8>, FileError> {
-        let bytes = self.files.get(&entry.hash)?;
-        if bytes.len() as u64 != entry.bytes {
-            self.is_done = true;
-            return Err(FileError::Damaged {
-                hash: entry.hash,
-                message: "its length has changed".into(),
-            });
-        }
-        let crc = crc32fast::hash(&bytes);
+        let stored;
+        let bytes: &[u8] = match &entry.content {
+            Content::Text(text) => text,
+            Content::Image(hash) | Content::Upload(hash) => {
+                let files = match (&entry.content, &self.uploads) {
+                    (Content::Upload(_), Some(uploads)) => uploads,
+                    _ => &self.files,
+                };
+                stored = files.get(hash)?;
+                if stored.len() as u64 != entry.bytes {
+                    self.is_done = true;
+                    return Err(FileError::Damaged {
+                        hash: hash.clone(),
+                        message: "its length has changed".into(),
+                    });
+                }
+                &stored
+            }
+        };
+        let crc = crc32fast::hash(bytes);
         let mut piece = Vec::with_capacity(30 + entry.name.len() + bytes.len());
         put4(&mut piece, LOCAL);
         put2(&mut piece, VERSION);
         about(&mut piece, &entry, crc);
         put2(&mut piece, 0);
         piece.extend_from_slice(entry.name.as_bytes());
-        piece.extend_from_slice(&bytes);
+        piece.extend_from_slice(bytes);
         let offset = self.at;
         self.at += piece.len() as u64;
         self.written.push((entry, crc, offset));
@@ -295,7 +370,7 @@ mod tests {
         let (date, time) = dos_time(1_795_538_049_000);
         Entry {
             name: name.into(),
-            hash: ImageHash::of(b""),
+            content: Content::Image(ImageHash::of(b"")),
             bytes,
             time,
             date,
@@ -318,6 +393,7 @@ mod tests {
         let files = Arc::new(ImageStore::open(data.path()).unwrap());
         let writer = |written: Vec<(Entry, u32, u64)>, at| Writer {
             files: files.clone(),
+            uploads: None,
             entries: Vec::new().into_iter(),
             at,
             written,

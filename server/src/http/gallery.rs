@@ -268,15 +268,16 @@ pub(super) async fn zip(
         read::<Ids>(&body, "ids")?.ids
     };
     let entries = services.gallery.find_files(&viewer, &ids).await?;
+    let name = format!("atelier-{}-images.zip", entries.len());
     let length = zip::length(&entries);
-    let name = format!(
-        "attachment; filename=\"atelier-{}-images.zip\"",
-        entries.len()
-    );
+    let writer = zip::Writer::new(services.gallery.shared_files(), entries);
+    Ok(send_archive(writer, length, &name))
+}
 
+/// An archive of so many bytes, sent while it is written.
+pub(super) fn send_archive(mut writer: zip::Writer, length: u64, name: &str) -> Response {
     // Two entries ahead of a slow reader, no more: that is all the memory an archive takes.
     let (sender, receiver) = tokio::sync::mpsc::channel(2);
-    let mut writer = zip::Writer::new(&services.gallery, entries);
     tokio::spawn(async move {
         loop {
             // A slow reader holds no thread.
@@ -302,8 +303,8 @@ pub(super) async fn zip(
     let answer = response.headers_mut();
     answer.insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     answer.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if let Ok(name) = HeaderValue::from_str(&name) {
+    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         answer.insert(CONTENT_DISPOSITION, name);
     }
-    Ok(response)
+    response
 }

@@ -11,6 +11,7 @@ mod health;
 mod images;
 mod metrics;
 mod native;
+mod oidc;
 mod pages;
 mod people;
 pub mod problem;
@@ -91,6 +92,8 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(metrics::metrics))
+        .route("/oidc/start", get(oidc::start))
+        .route("/oidc/callback", get(oidc::callback))
         .route("/csp-reports", post(headers::csp_report))
         // A user's own images: session cookie or Bearer token, owner only.
         .route("/images/{id}", get(images::original))
@@ -133,7 +136,14 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
             "/api/collections/{id}",
             put(gallery::change_collection).delete(gallery::delete_collection),
         )
+        .route("/api/account", get(people::account))
+        .route("/api/account/export.zip", get(people::own_export))
         // For administrators.
+        .route("/api/admin/users/{id}/export.zip", get(people::export))
+        .route(
+            "/api/admin/users/{id}/images/{image}/{file}",
+            get(people::looked_at),
+        )
         .route("/api/admin/audit.csv", get(people::audit_csv))
         .route("/api/{*rest}", any(no_such_url));
     // Pages, server functions and the built interface; anything else is the app's own 404 page.

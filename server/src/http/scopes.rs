@@ -26,6 +26,7 @@ pub(super) fn needed(method: &Method, path: &str) -> &'static [Scope] {
         // Who makes images must see how their jobs stand, and what there is to ask for.
         let of_gallery = path.starts_with("/images/")
             || path.starts_with("/api/images")
+            || path.starts_with("/api/account/export")
             || path.starts_with("/api/collections")
             || path.starts_with("/api/trash");
         return if of_gallery {
@@ -66,6 +67,7 @@ mod tests {
         for (method, path, scopes) in [
             (Method::GET, "/api/images", &[Scope::Read][..]),
             (Method::GET, "/images/x.png", &[Scope::Read]),
+            (Method::GET, "/api/account/export.zip", &[Scope::Read]),
             (Method::GET, "/api/jobs/x", &[Scope::Read, Scope::Generate]),
             (Method::GET, "/api/events", &[Scope::Read, Scope::Generate]),
             (Method::POST, "/api/generate-image", &[Scope::Generate]),

@@ -45,6 +45,12 @@ pub(super) async fn identify(
     next.run(request).await
 }
 
+/// Who sends a request whose body nobody reads.
+pub(super) async fn asker_of(state: &AppState, request: Request) -> Result<Asker, ServerError> {
+    let (parts, _) = request.into_parts();
+    asker(state, &parts).await
+}
+
 async fn asker(state: &AppState, parts: &Parts) -> Result<Asker, ServerError> {
     let accounts = &state.services.accounts;
     let secret = session_secret(accounts, &parts.headers);

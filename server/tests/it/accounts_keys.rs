@@ -133,6 +133,38 @@ async fn all_other_browsers_are_signed_out_at_once() {
     app.stop().await;
 }
 
+#[tokio::test]
+async fn a_name_is_changed_by_its_owner_to_one_that_is_free() {
+    let app = TestApp::spawn().await;
+    let bob = app.member("bob").await;
+    app.member("carol").await;
+    let change = async |name: &str| bob.browser.call("change_name", &[("name", name)]).await;
+    for wrong in ["carol", "CAROL", "", "command line"] {
+        assert_eq!(change(wrong).await.field(), "name", "{wrong}");
+    }
+    assert_eq!(change("  robert ").await.status, StatusCode::OK);
+    assert_eq!(
+        bob.browser.get("/api/account").await.json()["name"],
+        "robert",
+        "the session goes on"
+    );
+    let visitor = app.anonymous();
+    assert_eq!(
+        visitor.sign_in("robert", PASSWORD).await.status,
+        StatusCode::OK
+    );
+    assert_ne!(
+        app.anonymous().sign_in("bob", PASSWORD).await.status,
+        StatusCode::OK
+    );
+    let newest = app.acts().await.swap_remove(0);
+    assert_eq!(
+        newest,
+        ("robert".into(), "user.rename".into(), "robert".into())
+    );
+    app.stop().await;
+}
+
 impl TestApp {
     async fn reset_link(&self, id: &str) -> String {
         let made = self

@@ -252,3 +252,53 @@ async fn it_is_switched_off_by_its_owner_or_an_administrator() {
     assert_eq!(app.anonymous().sign_in("bob", PASSWORD).await.json(), "/");
     app.stop().await;
 }
+
+#[tokio::test]
+async fn whoever_lost_everything_is_helped_at_the_command_line() {
+    let app = TestApp::spawn().await;
+    let bob = app.member("bob").await;
+    set_up(&bob).await;
+    let user = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_atelier"))
+            .arg("user")
+            .args(words)
+            .env_remove("ATELIER_DATA_DIR")
+            .arg("--data-dir")
+            .arg(app.data_dir())
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stdout).into_owned();
+        let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), words, wrong)
+    };
+    let (done, words, wrong) = user(&["reset", "bob", "--public-url", "https://a.example"]);
+    assert!(done, "{wrong}");
+    let code = words
+        .trim()
+        .strip_prefix("https://a.example/reset/")
+        .unwrap_or_else(|| panic!("{words}"));
+    let visitor = app.anonymous();
+    let password = "violet tractor hums at noon";
+    let set = visitor
+        .call("reset_by_link", &[("code", code), ("password", password)])
+        .await;
+    assert_eq!(set.status, StatusCode::OK, "{}", set.text());
+    // The link is for the password alone.
+    let halfway = visitor.sign_in("bob", password).await;
+    assert_eq!(halfway.json(), "/sign-in/code?next=%2F");
+    let (done, words, wrong) = user(&["two-step-off", "bob"]);
+    assert!(done && words.contains("password alone"), "{words}{wrong}");
+    assert_eq!(visitor.sign_in("bob", password).await.json(), "/");
+    let (done, _, wrong) = user(&["two-step-off", "bob"]);
+    assert!(!done && wrong.contains("already"), "{wrong}");
+    let acts: Vec<(String, String)> = app
+        .acts()
+        .await
+        .into_iter()
+        .take(2)
+        .map(|(actor, act, _)| (actor, act))
+        .collect();
+    let log = |act: &str| ("command line".to_owned(), act.to_owned());
+    assert_eq!(acts, [log("user.two-step-off"), log("user.reset")]);
+    app.stop().await;
+}

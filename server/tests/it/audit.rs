@@ -21,7 +21,7 @@ async fn every_act_is_written_down_with_who_did_it() {
     let bob = app.member("bob").await;
     let id = bob.viewer.id.0.to_string();
     type Act<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
-    let acts: [Act<'_>; 9] = [
+    let acts: [Act<'_>; 13] = [
         (
             "create_user",
             &[
@@ -73,6 +73,25 @@ async fn every_act_is_written_down_with_who_did_it() {
             "setting.change",
             "self_sign_up",
         ),
+        (
+            "allow_looks",
+            &[("on", "true")],
+            "setting.change",
+            "looks_into_images",
+        ),
+        (
+            "set_trash_days",
+            &[("days", "9")],
+            "setting.change",
+            "trash_days",
+        ),
+        ("make_reset_link", &[("id", &id)], "user.reset", "bob"),
+        (
+            "remove_user",
+            &[("id", &id), ("erase", "true")],
+            "user.delete",
+            "bob",
+        ),
         ("test_devices_again", &[], "devices.test", ""),
         ("look_for_models", &[], "model.look", ""),
     ];
@@ -91,7 +110,15 @@ async fn every_act_is_written_down_with_who_did_it() {
             "{function}"
         );
     }
+    assert!(
+        app.acts()
+            .await
+            .contains(&("ada".into(), "user.setup".into(), "ada".into())),
+        "the first administrator"
+    );
     // What failed and what changed nothing is not there.
+    let carol = app.user_row("carol").await.id.0.to_string();
+    let id = carol;
     let before = app.acts().await.len();
     admin
         .call("set_user_role", &[("id", "4711"), ("role", "viewer")])
@@ -167,7 +194,7 @@ async fn the_log_is_paged_filtered_and_taken_away() {
             None => break,
         }
     }
-    assert_eq!(ids.len(), 1201, "bob's making is one act");
+    assert_eq!(ids.len(), 1202, "ada's set-up and bob's making are two");
     assert!(ids.windows(2).all(|pair| pair[0] > pair[1]));
 
     let rows = ask("actor=ada&act=user&text=thing 6").await["rows"].clone();
@@ -179,6 +206,17 @@ async fn the_log_is_paged_filtered_and_taken_away() {
         );
         assert!(row["subject"].as_str().unwrap().contains("thing 6"));
     }
+    app.tamper(
+        "insert into audit (at, actor, act, subject, detail) values
+             (1, 'zoe', 'user.join', 'zoe', ''), (1, 'yan', 'user.role', 'zoe', '')",
+    )
+    .await;
+    assert_eq!(
+        ask("text=zoe").await["actors"],
+        serde_json::json!(["yan", "ada", "command line"])
+    );
+    let chosen = admin.get("/admin/audit?actor=zoe").await.text();
+    assert!(chosen.contains("value=\"zoe\" selected"), "{chosen}");
     // Signs of patterns are only signs.
     assert_eq!(ask("text=%").await["rows"].as_array().unwrap().len(), 0);
 
@@ -195,13 +233,13 @@ async fn the_log_is_paged_filtered_and_taken_away() {
     assert_eq!(lines[0], "id,at,actor,act,subject,detail");
     assert_eq!(
         lines.len(),
-        1 + 400 + 1,
-        "the rows of more than one page, and bob's"
+        1 + 400 + 4,
+        "the rows of more than one page, ada's set-up, bob's, zoe's and yan's"
     );
     assert!(
-        lines[2].ends_with("\"'=1+1, \"\"quoted\"\"\""),
+        lines[4].ends_with("\"'=1+1, \"\"quoted\"\"\""),
         "{}",
-        lines[2]
+        lines[4]
     );
 
     assert_eq!(

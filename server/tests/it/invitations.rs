@@ -333,8 +333,8 @@ async fn requests_for_accounts_are_off_until_switched_on_and_wait() {
     app.stop().await;
 }
 
-/// Mallory is refused, Oscar asks and gets Mallory's number: what was meant for Mallory on a page
-/// that is still open must not reach Oscar.
+/// Mallory is refused, Oscar asks and has Mallory's number, as before numbers were kept for good: what
+/// was meant for Mallory on a page that is still open must not reach Oscar.
 #[tokio::test]
 async fn an_answer_reaches_only_whom_it_was_meant_for() {
     let app = TestApp::spawn().await;
@@ -346,8 +346,15 @@ async fn an_answer_reaches_only_whom_it_was_meant_for() {
     assert_eq!(refused.status, StatusCode::OK);
     // Another millisecond.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    let (reused, asked_at) = app.asks("oscar").await;
-    assert_eq!(reused, id, "else this test shows nothing");
+    let (another, asked_at) = app.asks("oscar").await;
+    assert_ne!(another, id, "a number is nobody else's");
+    app.tamper("update user set id = (select last from user_number) where name = 'oscar'")
+        .await;
+    let number = app
+        .count("select id from user where name = 'oscar'")
+        .await
+        .to_string();
+    assert_eq!(number, id, "else this test shows nothing");
     for role in ["admin", ""] {
         let late = [
             ("id", id.as_str()),
@@ -381,20 +388,83 @@ async fn one_address_cannot_fill_the_list_of_requests() {
         .call("set_self_sign_up", &[("on", "true")])
         .await;
     let flood = app.anonymous();
-    let mut noted = 0;
-    for number in 0..20 {
+    let ask = async |number: u32| {
         let name = format!("bot {number}");
-        let answer = flood
+        flood
             .call("sign_up", &[("name", &name), ("password", NEW_PASSWORD)])
-            .await;
-        noted += usize::from(answer.status == StatusCode::OK);
+            .await
+    };
+    for number in 0..5 {
+        assert_eq!(ask(number).await.status, StatusCode::OK, "{number}");
     }
-    assert!((4..=6).contains(&noted), "{noted} requests were taken");
+    // As if the last of them had been a moment ago, however slow this machine is.
+    app.tamper("update sign_in_failure set last_at = last_at + 60000")
+        .await;
+    let refused = ask(5).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(
+        refused.text().contains("many requests for accounts"),
+        "{}",
+        refused.text()
+    );
     let elsewhere = app.anonymous().at([192, 0, 2, 9]);
     let answer = elsewhere
         .call("sign_up", &[("name", "nina"), ("password", NEW_PASSWORD)])
         .await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+
+    // Requests that nobody answers are forgotten after a month, so that the list cannot stay full.
+    app.tamper(
+        "update user set waiting_since = waiting_since - 31 * 86400000
+         where waiting_since is not null and name <> 'nina'",
+    )
+    .await;
+    let answer = elsewhere
+        .call("sign_up", &[("name", "omar"), ("password", NEW_PASSWORD)])
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let people = app
+        .admin()
+        .await
+        .browser
+        .call("load_people", &[])
+        .await
+        .json();
+    let waiting: Vec<&str> = people["waiting"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(waiting, ["nina", "omar"]);
+    // At the command line they are told from people who are not there.
+    let words = |name: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_atelier"))
+            .args(["user", "role", name, "viewer"])
+            .env("ATELIER_DATA_DIR", app.data_dir())
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(words("nina").contains("waits to be let in"));
+    assert!(words("nobody").contains("There is no user"));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_called_what_the_log_calls_the_command_line() {
+    let app = TestApp::spawn().await;
+    let admin = &app.admin().await.browser;
+    for name in ["command line", "Command Line", "COMMAND  LINE"] {
+        let fields = [
+            ("name", name),
+            ("password", NEW_PASSWORD),
+            ("role", "member"),
+        ];
+        let refused = admin.call("create_user", &fields).await;
+        assert_eq!(refused.field(), "name", "{name}");
+    }
     app.stop().await;
 }
 

@@ -4,6 +4,8 @@
 
 mod accounts;
 mod accounts_keys; // scopes, sessions, resets
+mod accounts_leaving; // export, hand over, erase; looks
+mod accounts_oidc; // through a provider
 mod accounts_two_step; // the code after the password
 mod audit; // what administrators did
 mod bench; // a queue by itself

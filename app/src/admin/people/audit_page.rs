@@ -123,9 +123,12 @@ fn Rows(page: AuditPage, filter: AuditFilter) -> impl IntoView {
         ..filter.clone()
     };
     let export = query_of(&export);
-    let actors = page
-        .actors
+    // Who is looked for stays one to choose, whatever else there is.
+    let wanted = Some(filter.actor.clone())
+        .filter(|actor| !actor.is_empty() && !page.actors.contains(actor));
+    let actors = wanted
         .into_iter()
+        .chain(page.actors)
         .map(|actor| {
             let here = actor == filter.actor;
             view! { <option value=actor.clone() selected=here>{actor.clone()}</option> }

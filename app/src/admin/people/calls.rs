@@ -4,9 +4,9 @@
     reason = "the macro makes a public struct of each function; its fields are the arguments"
 )]
 
+use super::{AuditFilter, AuditPage, LookPage, MadeLink, PeopleData, PersonData};
 #[cfg(feature = "ssr")]
-use super::NewInvitation;
-use super::{AuditFilter, AuditPage, MadeLink, PeopleData, PersonData};
+use super::{Leaving, NewInvitation};
 use crate::account::{Role, UserId};
 #[cfg(feature = "ssr")]
 use crate::backend::{use_backend, use_viewer};
@@ -107,6 +107,54 @@ pub async fn make_reset_link(id: UserId) -> Result<MadeLink, AppError> {
 pub async fn end_two_step_of(id: UserId) -> Result<(), AppError> {
     let viewer = use_viewer()?;
     use_backend()?.people.end_two_step_of(&viewer, id).await
+}
+
+/// Removes a user; answers the page to go on to.
+#[server(endpoint = "remove_user")]
+pub async fn remove_user(
+    id: UserId,
+    #[server(default)] heir: String,
+    #[server(default)] erase: bool,
+) -> Result<String, AppError> {
+    let viewer = use_viewer()?;
+    let leaving = match (heir.trim(), erase) {
+        ("", true) => Leaving::Erase,
+        (heir, false) if !heir.is_empty() => {
+            Leaving::HandOver(UserId(heir.parse().map_err(|_| {
+                AppError::invalid("heir", "Choose a user who takes the images over.")
+            })?))
+        }
+        _ => {
+            return Err(AppError::invalid(
+                "heir",
+                "Choose a user who takes the images over, or erase them.",
+            ));
+        }
+    };
+    use_backend()?.people.remove(&viewer, id, leaving).await?;
+    crate::response::redirect_plain_form("/admin/people");
+    Ok("/admin/people".into())
+}
+
+/// Allows administrators to look into others' images, or forbids it.
+#[server(endpoint = "allow_looks")]
+pub async fn allow_looks(on: bool) -> Result<(), AppError> {
+    let viewer = use_viewer()?;
+    use_backend()?.people.allow_looks(&viewer, on).await
+}
+
+/// A look into another's images.
+#[server(endpoint = "look_at_images")]
+pub async fn look_at_images(
+    id: UserId,
+    #[server(default)] after: String,
+) -> Result<LookPage, AppError> {
+    let viewer = use_viewer()?;
+    let after = Some(after).filter(|after| !after.is_empty());
+    use_backend()?
+        .people
+        .look(&viewer, id, after.as_deref())
+        .await
 }
 
 /// A page of the audit log.

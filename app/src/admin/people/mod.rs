@@ -3,17 +3,21 @@
 mod audit_page;
 mod calls;
 mod invitations;
+mod leaving;
+mod look_page;
 mod people_page;
 mod person_page;
 mod users;
 
 pub use audit_page::AuditLogPage;
 pub use calls::*;
+pub use look_page::LookAtImagesPage;
 pub use people_page::{AdminNav, PeoplePage};
 pub use person_page::PersonPage;
 
 use super::UserRow;
 use crate::account::{Role, UserId};
+use crate::gallery::GalleryPage;
 use serde::{Deserialize, Serialize};
 
 /// Everything that the page about people shows.
@@ -27,6 +31,8 @@ pub struct PeopleData {
     pub invitations: Vec<InvitationRow>,
     /// Whether people may ask for an account.
     pub self_sign_up: bool,
+    /// Whether administrators may look into others' images.
+    pub looks: bool,
 }
 
 /// One user, for the page about them.
@@ -40,6 +46,30 @@ pub struct PersonData {
     pub tokens: u32,
     /// Whether their sign-in takes a second step.
     pub two_step: bool,
+    /// Whether administrators may look into others' images.
+    pub looks: bool,
+    /// Who could take their images over: every other user.
+    pub others: Vec<(UserId, String)>,
+}
+
+/// What becomes of the images of somebody who is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leaving {
+    /// They go.
+    Erase,
+    /// This user has them then.
+    HandOver(UserId),
+}
+
+/// A look into another's images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LookPage {
+    /// Whose they are.
+    pub user: UserId,
+    /// Their name.
+    pub name: String,
+    /// The images.
+    pub images: GalleryPage,
 }
 
 /// Somebody who asked for an account.

@@ -2,7 +2,7 @@
 
 use super::invitations::{Invitations, provide_latest_link};
 use super::users::{NewUser, Users};
-use super::{AnswerSignUp, PeopleData, SetSelfSignUp, SignUpRow, load_people};
+use super::{AllowLooks, AnswerSignUp, PeopleData, SetSelfSignUp, SignUpRow, load_people};
 use crate::account::Viewer;
 use crate::admin::admin_page::NotForYou;
 use crate::components::{ErrorNotice, Moment};
@@ -95,6 +95,7 @@ fn Everybody(data: PeopleData, changes: RwSignal<u32>) -> impl IntoView {
         <Users users=data.users/>
         <Invitations rows=data.invitations changes=changes/>
         <SelfSignUp on=data.self_sign_up changes=changes/>
+        <Looks on=data.looks changes=changes/>
     }
 }
 
@@ -184,6 +185,34 @@ fn SelfSignUp(on: bool, changes: RwSignal<u32>) -> impl IntoView {
     view! {
         <section class="card" aria-labelledby="sign-up-title">
             <h2 id="sign-up-title">"Requests for accounts"</h2>
+            {failed(action)}
+            <p class="quiet">{words}</p>
+            <ActionForm action=action>
+                <input type="hidden" name="on" value=(!on).to_string()/>
+                <button class="button" type="submit">{label}</button>
+            </ActionForm>
+        </section>
+    }
+}
+
+#[component]
+fn Looks(on: bool, changes: RwSignal<u32>) -> impl IntoView {
+    let action = ServerAction::<AllowLooks>::new();
+    renew_after(action, changes);
+    let (words, label) = if on {
+        (
+            "Administrators may look at everybody's images and export them. Each look is in the audit log.",
+            "Forbid looks into others' images",
+        )
+    } else {
+        (
+            "Nobody but their owner sees an image, administrators included. You can allow administrators to look; each look is then in the audit log.",
+            "Allow looks into others' images",
+        )
+    };
+    view! {
+        <section class="card" aria-labelledby="looks-title">
+            <h2 id="looks-title">"Looks into others' images"</h2>
             {failed(action)}
             <p class="quiet">{words}</p>
             <ActionForm action=action>

@@ -2,6 +2,7 @@
 
 use super::super::{SetUserDisabled, UserRow};
 use super::invitations::{RoleField, SecretLink};
+use super::leaving::LeavingCard;
 use super::people_page::{AdminNav, AdminsOnly, failed, renew_after};
 use super::{EndTwoStepOf, MadeLink, MakeResetLink, PersonData, SetUserRole, load_person};
 use crate::account::UserId;
@@ -66,6 +67,10 @@ fn Person() -> impl IntoView {
     }
 }
 
+fn is_me(id: UserId) -> bool {
+    use_viewer_here().is_some_and(|viewer| viewer.id == id)
+}
+
 #[component]
 fn Facts(data: PersonData, changes: RwSignal<u32>) -> impl IntoView {
     let PersonData {
@@ -73,8 +78,13 @@ fn Facts(data: PersonData, changes: RwSignal<u32>) -> impl IntoView {
         sessions,
         tokens,
         two_step,
+        looks,
+        others,
     } = data;
-    let is_me = use_viewer_here().is_some_and(|viewer| viewer.id == user.id);
+    let look = (looks && !is_me(user.id)).then(|| {
+        view! { <a href=format!("/admin/people/{}/images", user.id.0) rel="external">"Look at them"</a> }
+    });
+    let is_me = is_me(user.id);
     let seen = match user.last_seen_at {
         Some(at) => view! { <Moment at=at/> }.into_any(),
         None => view! { "never" }.into_any(),
@@ -99,12 +109,13 @@ fn Facts(data: PersonData, changes: RwSignal<u32>) -> impl IntoView {
                 <dt>"Signed-in browsers"</dt><dd class="number">{sessions}</dd>
                 <dt>"Two-step sign-in"</dt><dd>{if two_step { "on" } else { "off" }}</dd>
                 <dt>"API tokens"</dt><dd class="number">{tokens}</dd>
-                <dt>"Images"</dt><dd class="number">{format!("{}, {}", user.images, bytes_text(user.bytes))}</dd>
+                <dt>"Images"</dt><dd class="number">{format!("{}, {} ", user.images, bytes_text(user.bytes))}{look}</dd>
             </dl>
         </section>
         <RoleCard user=user.clone() is_me=is_me changes=changes/>
         <ResetCard user=user.clone() two_step=two_step changes=changes/>
         <DoorCard user=user.clone() is_me=is_me changes=changes/>
+        {(!is_me).then(|| view! { <LeavingCard user=user others=others looks=looks/> })}
     }
 }
 

@@ -76,6 +76,15 @@ impl Accounts for House {
         Ok(())
     }
 
+    async fn outside_links(&self, _: &Viewer) -> Answer<u32> {
+        Ok(1)
+    }
+
+    async fn unlink_outside(&self, _: &Viewer) -> Answer<()> {
+        self.note("unlink".into());
+        Ok(())
+    }
+
     async fn revoke_other_sessions(&self, _: &Viewer, _: &Client) -> Answer<()> {
         self.note("revoke others".into());
         Ok(())
@@ -121,6 +130,14 @@ impl Accounts for House {
     async fn sign_out(&self, _: &Client) -> Answer<String> {
         self.note("sign out".into());
         Ok("sid=; Max-Age=0; Path=/".into())
+    }
+
+    async fn change_name(&self, _: &Viewer, name: &str) -> Answer<()> {
+        if name == "bob" {
+            return Err(AppError::invalid("name", "That name is taken."));
+        }
+        self.note(format!("name {name}"));
+        Ok(())
     }
 
     async fn change_password(
@@ -203,6 +220,7 @@ impl People for House {
                 max_uses: 5,
             }],
             self_sign_up: false,
+            looks: true,
         })
     }
 
@@ -214,6 +232,8 @@ impl People for House {
             sessions: 2,
             tokens: 1,
             two_step: true,
+            looks: true,
+            others: vec![(UserId(1), self.prompt.clone())],
         })
     }
 
@@ -256,6 +276,25 @@ impl People for House {
     async fn end_two_step_of(&self, _: &Viewer, id: UserId) -> Answer<()> {
         self.note(format!("two-step off {}", id.0));
         Ok(())
+    }
+
+    async fn remove(&self, _: &Viewer, id: UserId, leaving: Leaving) -> Answer<()> {
+        self.note(format!("remove {} {leaving:?}", id.0));
+        Ok(())
+    }
+
+    async fn allow_looks(&self, _: &Viewer, on: bool) -> Answer<()> {
+        self.note(format!("looks {on}"));
+        Ok(())
+    }
+
+    async fn look(&self, viewer: &Viewer, id: UserId, after: Option<&str>) -> Answer<LookPage> {
+        self.note(format!("look {}", id.0));
+        Ok(LookPage {
+            user: id,
+            name: self.prompt.clone(),
+            images: self.list_images(viewer, after, 50).await?,
+        })
     }
 
     async fn audit(&self, _: &Viewer, filter: AuditFilter) -> Answer<AuditPage> {

@@ -28,6 +28,8 @@ const MOST_OPEN: i64 = 200;
 /// People who may wait for an answer at a time: whoever floods the form floods no database.
 const MOST_WAITING: i64 = 100;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// A request that nobody answers for so long is forgotten.
+const WAITING_MS: i64 = 30 * DAY_MS;
 
 /// What a dead link says, whatever it died of.
 fn no_such_invitation() -> AppError {
@@ -215,12 +217,20 @@ impl AccountService {
         let name = parse_name(&credentials.name)?;
         let password = Password::chosen(&credentials.password, &name, "password")?;
         let place = self.pool.place().await?;
-        // Every request counts, right or wrong: one address cannot fill the list.
+        // Every request with a name and a password that would do counts, and nothing takes it off the
+        // count: one address cannot fill the list.
         let subjects = Subjects::of_sign_up(&client.address);
-        self.reserve(&subjects, None, client).await?;
+        self.reserve_saying(
+            &subjects,
+            None,
+            client,
+            "There were many requests for accounts from where you are.",
+        )
+        .await?;
         let hash = self.pool.hash(place, &password).await?;
         let now = now_ms();
         let mut write = self.db.write().await?;
+        store::forget_waiting(&mut write, now - WAITING_MS).await?;
         if store::count_waiting(&mut write).await? >= MOST_WAITING {
             return Err(AppError::Unavailable {
                 message:

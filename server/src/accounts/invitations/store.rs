@@ -151,6 +151,15 @@ pub async fn count_waiting(write: &mut Write) -> Result<i64, Error> {
         .await
 }
 
+/// Forgets requests that are older.
+pub async fn forget_waiting(write: &mut Write, since: i64) -> Result<(), Error> {
+    sqlx::query("delete from user where waiting_since < ?")
+        .bind(since)
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
 pub async fn make_wait(write: &mut Write, id: UserId, now: i64) -> Result<(), Error> {
     sqlx::query("update user set waiting_since = ?1, disabled_at = ?1 where id = ?2")
         .bind(now)

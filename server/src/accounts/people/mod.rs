@@ -70,12 +70,54 @@ impl AccountService {
     /// The user of a name, for the command line.
     ///
     /// # Errors
-    /// [`AppError::Invalid`] on `name` when there is none.
+    /// [`AppError::Invalid`] on `name` when there is none, or they wait to be let in.
     pub(crate) async fn id_of(&self, name: &str) -> Result<UserId, ServerError> {
-        let found = users::user_by_name(&self.db, &canonical_name(name)).await?;
-        Ok(found
-            .map(|user| user.viewer.id)
-            .ok_or_else(|| AppError::invalid("name", format!("There is no user {name:?}.")))?)
+        let found = users::user_by_name(&self.db, &canonical_name(name))
+            .await?
+            .ok_or_else(|| AppError::invalid("name", format!("There is no user {name:?}.")))?;
+        if found.is_waiting {
+            return Err(AppError::invalid(
+                "name",
+                format!("{name} waits to be let in; answer on the page People."),
+            )
+            .into());
+        }
+        Ok(found.viewer.id)
+    }
+
+    /// Whether administrators may look into others' images.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn allows_looks(&self) -> Result<bool, ServerError> {
+        let value = store::setting(&self.db, store::LOOKS).await?;
+        Ok(value.is_some_and(|value| value == "allowed"))
+    }
+
+    /// Allows it or forbids it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn set_allows_looks(
+        &self,
+        actor: &Actor,
+        on: bool,
+    ) -> Result<(), ServerError> {
+        let now = now_ms();
+        let value = if on { "allowed" } else { "forbidden" };
+        let mut write = self.db.write().await?;
+        store::set_setting(&mut write, store::LOOKS, value, now).await?;
+        audit::insert(
+            &mut write,
+            actor,
+            "setting.change",
+            store::LOOKS,
+            value,
+            now,
+        )
+        .await?;
+        write.commit().await?;
+        Ok(())
     }
 
     /// Gives a user another role and ends their sessions; with the power to administrate go their

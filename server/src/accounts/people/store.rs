@@ -8,6 +8,9 @@ use sqlx::Error;
 /// Whether people may ask for an account: `approval` or `off`.
 pub const SELF_SIGN_UP: &str = "self_sign_up";
 
+/// Whether administrators may look into others' images: `allowed` or `forbidden`.
+pub const LOOKS: &str = "looks_into_images";
+
 /// A choice as it stands.
 pub async fn setting(db: &Db, name: &str) -> Result<Option<String>, Error> {
     sqlx::query_scalar("select value from setting where name = ?")
