@@ -44,7 +44,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
       await expect(made).toBeVisible({ timeout: 60_000 });
       await look('the studio, with an image');
       const image = await made.getAttribute('href');
-      for (const path of ['/gallery', image!, '/collections', '/trash', '/account', '/admin', '/admin/people', '/admin/audit']) {
+      for (const path of ['/gallery', image!, '/collections', '/trash', '/account', '/admin', '/admin/people', '/admin/people/1', '/admin/audit']) {
         await open(page, path);
         // What is folded is part of the page too.
         await page.evaluate(() => document.querySelectorAll('main details').forEach((fold) => fold.setAttribute('open', '')));
@@ -53,6 +53,8 @@ for (const colorScheme of ['light', 'dark'] as const) {
       await signOut(page);
       await open(page, '/sign-in');
       await look('/sign-in');
+      await open(page, '/sign-in/code');
+      await look('/sign-in/code');
       expect(wrong).toEqual({});
     });
   });

@@ -225,7 +225,7 @@ test('a look into another gallery is allowed first and written down; leaving han
   await expect(page.getByRole('row', { name: /image\.look/ })).toContainText('bob');
 
   await openPerson(page, 'bob');
-  await page.getByText('Hand their images over and remove them').click();
+  await page.getByText('Hand their images over and remove the user').click();
   await page.getByLabel('Who takes the images over').selectOption('ada');
   await page.getByRole('button', { name: 'Hand over and remove' }).click();
   await expect(page).toHaveURL(/\/admin\/people$/);
@@ -242,8 +242,8 @@ test('somebody is erased with everything of theirs', async ({ page, server, anot
   await makeImage(bobs, 'a blue circle on a white background');
   await bobs.close();
   await openPerson(page, 'bob');
-  await page.getByText('Erase their images and remove them').click();
-  await page.getByRole('button', { name: /^Erase .* and remove bob$/ }).click();
+  await page.getByText('Erase their images and remove the user').click();
+  await page.getByRole('button', { name: 'Erase 1 image and remove bob' }).click();
   await expect(page).toHaveURL(/\/admin\/people$/);
   await expect(page.getByRole('rowheader', { name: 'bob' })).toHaveCount(0);
   await open(page, '/admin/audit?act=user');

@@ -4,7 +4,7 @@ use super::{
     BeginTwoStep, ConfirmTwoStep, EndTwoStep, RenewRecoveryCodes, TwoStepSetup, TwoStepState,
 };
 use crate::components::{
-    Badge, ErrorNotice, Moment, Notice, TextField, Tone, field_error, form_error,
+    Badge, CopyButton, ErrorNotice, Moment, Notice, TextField, Tone, field_error, form_error,
 };
 use crate::hydrated::use_hydrated;
 use leptos::form::ActionForm;
@@ -44,8 +44,14 @@ pub(super) fn TwoStep(state: TwoStepState, changes: RwSignal<u32>) -> impl IntoV
         Some(at) => view! {
             <p class="quiet">
                 "On since "<Moment at=at/>". "
-                {format!("{} recovery codes are left.", state.recovery_codes_left)}
+                {match state.recovery_codes_left {
+                    1 => "1 recovery code is left.".into(),
+                    left => format!("{left} recovery codes are left."),
+                }}
             </p>
+            {(state.recovery_codes_left < 3).then(|| view! {
+                <Notice tone=Tone::Warn>"Make new recovery codes before you need them: without app and codes only an administrator can let you in."</Notice>
+            })}
             <On changes=changes/>
         }
         .into_any(),
@@ -123,6 +129,11 @@ fn Confirm(setup: TwoStepSetup, changes: RwSignal<u32>) -> impl IntoView {
             <div class="stack">
                 <p>"Scan this with an authenticator app, or type the secret into it:"</p>
                 <code class="secret-text" id="two-step-secret">{groups.join(" ")}</code>
+                <div class="actions">
+                    <CopyButton text=Signal::stored(setup.secret) label="Copy the secret"/>
+                    // On the phone itself there is nothing to scan.
+                    <a class="button button-small" rel="external" href=setup.uri>"Open an app on this device"</a>
+                </div>
                 {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
                 <ActionForm action=action>
                     <div class="row-fields">
@@ -137,6 +148,7 @@ fn Confirm(setup: TwoStepSetup, changes: RwSignal<u32>) -> impl IntoView {
 
 #[component]
 fn Codes(codes: Vec<String>) -> impl IntoView {
+    let all = codes.join("\n");
     let items = codes
         .into_iter()
         .map(|code| view! { <li><code>{code}</code></li> })
@@ -145,6 +157,7 @@ fn Codes(codes: Vec<String>) -> impl IntoView {
         <Notice tone=Tone::Good>
             <p>"Keep these recovery codes where your phone is not. Each opens the second step once. This is the only time they are shown."</p>
             <ul class="recovery-codes" id="recovery-codes">{items}</ul>
+            <CopyButton text=Signal::stored(all) label="Copy them all"/>
         </Notice>
     }
 }

@@ -11,15 +11,29 @@ pub fn CopyText(
     #[prop(into)]
     text: Signal<String>,
 ) -> impl IntoView {
-    let copied = RwSignal::new(false);
-    let copy = move |_| copy_text(&text.get_untracked(), copied);
     view! {
         <div class="secret">
             <code class="secret-text" id=id>{move || text.get()}</code>
-            <button class="button button-small" type="button" on:click=copy>
-                {move || if copied.get() { "Copied" } else { "Copy" }}
-            </button>
+            <CopyButton text=text label="Copy"/>
         </div>
+    }
+}
+
+/// A button that copies a text which stands beside it.
+#[component]
+pub fn CopyButton(
+    /// The text.
+    #[prop(into)]
+    text: Signal<String>,
+    /// What the button says.
+    label: &'static str,
+) -> impl IntoView {
+    let copied = RwSignal::new(false);
+    let copy = move |_| copy_text(&text.get_untracked(), copied);
+    view! {
+        <button class="button button-small" type="button" on:click=copy>
+            {move || if copied.get() { "Copied" } else { label }}
+        </button>
     }
 }
 

@@ -14,7 +14,7 @@ mod words;
 
 pub use ago::Ago;
 pub use badge::{Badge, DeviceStatus, Tone};
-pub use copy_text::CopyText;
+pub use copy_text::{CopyButton, CopyText};
 pub use field::{Answer, Field, TextField, field_error, form_error};
 pub use moment::Moment;
 pub use nav::Nav;

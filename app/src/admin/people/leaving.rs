@@ -1,7 +1,7 @@
 //! Removing a user: what becomes of their images is chosen first, and named once more on the button.
 
-use super::RemoveUser;
 use super::people_page::failed;
+use super::{RemoveUser, images_in_words};
 use crate::account::UserId;
 use crate::admin::UserRow;
 use crate::components::{Field, field_error};
@@ -27,7 +27,7 @@ pub(super) fn LeavingCard(
     let export = looks.then(|| {
         view! {
             <p>
-                <a class="button" rel="external" download=format!("user-{id}.zip") href=format!("/api/admin/users/{id}/export.zip")>"Export their images as zip"</a>
+                <a class="button" rel="external" download=format!("user-{id}.zip") href=format!("/api/admin/users/{id}/export.zip")>"Export everything as zip"</a>
             </p>
         }
     });
@@ -40,13 +40,13 @@ pub(super) fn LeavingCard(
             <h2 id="leaving-title">"Remove this user"</h2>
             {failed(action)}
             <p class="quiet">
-                {format!("They have {} images. Their running and waiting jobs are stopped; removing cannot be undone.", user.images)}
-                {if looks { "" } else { " They can export their images themselves, on their account page; so can whoever runs this server, with " }}
+                {format!("They have {}. Their running and waiting jobs are stopped; removing cannot be undone.", images_in_words(user.images))}
+                {if looks { "" } else { " They can export everything themselves, on their account page; so can whoever runs this server, with " }}
                 {(!looks).then(|| view! { <code>"atelier user delete --export"</code>"." })}
             </p>
             {export}
             <details class="fold">
-                <summary>"Hand their images over and remove them"</summary>
+                <summary>"Hand their images over and remove the user"</summary>
                 <ActionForm action=action>
                     <input type="hidden" name="id" value=id.to_string()/>
                     <div class="row-fields">
@@ -61,13 +61,13 @@ pub(super) fn LeavingCard(
                 </ActionForm>
             </details>
             <details class="fold">
-                <summary>"Erase their images and remove them"</summary>
+                <summary>"Erase their images and remove the user"</summary>
                 <ActionForm action=action>
                     <input type="hidden" name="id" value=id.to_string()/>
                     <input type="hidden" name="heir" value=""/>
                     <input type="hidden" name="erase" value="true"/>
                     <button class="button button-bad" type="submit" disabled=move || action.pending().get()>
-                        {format!("Erase {} images and remove {}", user.images, user.name)}
+                        {format!("Erase {} and remove {}", images_in_words(user.images), user.name)}
                     </button>
                 </ActionForm>
             </details>

@@ -2,7 +2,7 @@
 //! audit log.
 
 use super::people_page::{AdminNav, AdminsOnly};
-use super::{LookPage, look_at_images};
+use super::{LookPage, images_in_words, look_at_images};
 use crate::account::UserId;
 use crate::components::{ErrorNotice, Notice, Tone};
 use crate::error::AppError;
@@ -94,7 +94,7 @@ fn Images(page: LookPage) -> impl IntoView {
         <Notice tone=Tone::Warn>
             <p>"You look at what belongs to somebody else. That you did is in the audit log."</p>
         </Notice>
-        <p class="quiet">{format!("{total} images")}</p>
+        <p class="quiet">{images_in_words(total)}</p>
         <ul class="looks">{cards}</ul>
         <div class="actions">
             <a class="button" href=format!("/admin/people/{id}")>"Back to the user"</a>

@@ -52,6 +52,14 @@ pub struct PersonData {
     pub others: Vec<(UserId, String)>,
 }
 
+/// "1 image", "7 images".
+fn images_in_words(count: u64) -> String {
+    match count {
+        1 => "1 image".into(),
+        count => format!("{count} images"),
+    }
+}
+
 /// What becomes of the images of somebody who is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Leaving {
