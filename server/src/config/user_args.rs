@@ -73,17 +73,17 @@ pub enum UserAction {
     Delete {
         /// The sign-in name.
         name: String,
-        /// First write all their images into this zip file.
+        /// First write everything of theirs into this zip file.
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
-        /// Give their images to this user.
+        /// Give their images and collections to this user.
         #[arg(long, value_name = "USER")]
         hand_over: Option<String>,
-        /// Delete their images.
+        /// Delete everything of theirs.
         #[arg(long)]
         erase: bool,
     },
-    /// Write all images of a user into a zip file.
+    /// Write everything of a user's into a zip file.
     Export {
         /// The sign-in name.
         name: String,

@@ -49,6 +49,8 @@ pub struct Problem {
     field: Option<String>,
     reference: Option<String>,
     retry_after_s: Option<u32>,
+    /// The scopes that a token lacks, with a space between.
+    lacks: Option<String>,
 }
 
 impl Problem {
@@ -77,6 +79,7 @@ impl Problem {
             field: None,
             reference: None,
             retry_after_s: None,
+            lacks: None,
         }
     }
 }
@@ -94,6 +97,14 @@ impl Problem {
             _ => "The body is larger than 1 MiB, which is the limit.",
         };
         Self::with_detail(StatusCode::PAYLOAD_TOO_LARGE, words)
+    }
+
+    /// A token that does not open what is asked for; one of these scopes would.
+    pub fn of_scope(detail: &str, scopes: &str) -> Self {
+        Self {
+            lacks: Some(scopes.into()),
+            ..Self::with_detail(StatusCode::FORBIDDEN, detail)
+        }
     }
 
     /// A problem with words of its own.
@@ -129,6 +140,7 @@ impl From<AppError> for Problem {
             field,
             reference,
             retry_after_s,
+            lacks: None,
         }
     }
 }
@@ -161,6 +173,13 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // RFC 6750, §3.1.
+        let challenge = self
+            .lacks
+            .map(|scopes| format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\""));
+        if let Some(Ok(challenge)) = challenge.map(HeaderValue::try_from) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -19,6 +19,10 @@ pub(super) fn needed(method: &Method, path: &str) -> &'static [Scope] {
     if path.starts_with("/api/admin/") {
         return &[Scope::Admin];
     }
+    // Every token may ask whose it is.
+    if path == "/api/account" && matches!(*method, Method::GET | Method::HEAD) {
+        return &[Scope::Generate, Scope::Read, Scope::Manage, Scope::Admin];
+    }
     if path == "/metrics" {
         return &[Scope::Read, Scope::Admin];
     }
@@ -79,6 +83,11 @@ mod tests {
             (Method::GET, "/api/trash", &[Scope::Read]),
             (Method::DELETE, "/api/trash", &[Scope::Manage]),
             (Method::POST, "/api/something-new", &[Scope::Manage]),
+            (
+                Method::GET,
+                "/api/account",
+                &[Scope::Generate, Scope::Read, Scope::Manage, Scope::Admin],
+            ),
             (Method::GET, "/metrics", &[Scope::Read, Scope::Admin]),
             (Method::GET, "/api/admin/audit.csv", &[Scope::Admin]),
             (Method::POST, "/api/admin/anything", &[Scope::Admin]),

@@ -13,7 +13,7 @@ use atelier_app::error::AppError;
 use axum::extract::{ConnectInfo, FromRef, FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::CookieJar;
@@ -225,10 +225,8 @@ fn check_scope(scopes: &[Scope], parts: &Parts) -> Result<(), Problem> {
     if needed.iter().any(|scope| scopes.contains(scope)) {
         return Ok(());
     }
-    Err(Problem::with_detail(
-        StatusCode::FORBIDDEN,
-        &scopes::words(needed),
-    ))
+    let named: Vec<&str> = needed.iter().map(|scope| scope.as_str()).collect();
+    Err(Problem::of_scope(&scopes::words(needed), &named.join(" ")))
 }
 
 /// RFC 6750: the scheme in any letter case, then the token.

@@ -41,6 +41,7 @@ async fn a_token_opens_what_was_chosen_and_nothing_else() {
     for (method, path, opened_by) in [
         (Method::GET, "/api/models", [true, true, false]),
         (Method::GET, "/api/jobs", [true, true, false]),
+        (Method::GET, "/api/account", [true, true, true]),
         (Method::GET, "/api/images", [false, true, false]),
         (Method::GET, missing, [false, true, false]),
         (Method::POST, "/api/generate-image", [true, false, false]),
@@ -58,6 +59,11 @@ async fn a_token_opens_what_was_chosen_and_nothing_else() {
             if !opens {
                 let detail = answer.json()["detail"].as_str().unwrap().to_owned();
                 assert!(detail.contains("scope"), "{detail}");
+                let challenge = answer.header("www-authenticate").to_owned();
+                assert!(
+                    challenge.starts_with("Bearer error=\"insufficient_scope\", scope=\""),
+                    "{challenge}"
+                );
             }
         }
     }

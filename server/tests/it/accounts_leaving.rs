@@ -6,7 +6,7 @@ use atelier_app::backend::Jobs as _;
 use atelier_app::studio::GenerationRequest;
 use axum::http::StatusCode;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Two images of a person, one of them kept in every way that there is, the other in the trash; and an
 /// upload.
@@ -150,6 +150,27 @@ async fn tables_of_users(app: &TestApp) -> Vec<(String, String, String)> {
     .unwrap()
 }
 
+/// How many rows each table has, but for those that only grow and belong to nobody.
+async fn counted(app: &TestApp) -> BTreeMap<String, i64> {
+    const OF_NOBODY: [&str; 4] = ["audit", "device_event", "look", "user_number"];
+    let names: Vec<String> = sqlx::query_scalar(
+        "select name from sqlite_master where type = 'table' and name not like 'sqlite_%'
+            and name not like '!_sqlx%' escape '!' and name not like 'image!_text!_%' escape '!'",
+    )
+    .fetch_all(app.services.db.read())
+    .await
+    .unwrap();
+    let mut counts = BTreeMap::new();
+    for name in names {
+        if !OF_NOBODY.contains(&name.as_str()) {
+            let count = app.rows(format!("select count(*) from {name}")).await;
+            counts.insert(name, count);
+        }
+    }
+    assert!(counts.len() >= 15, "{counts:?}");
+    counts
+}
+
 async fn assert_nothing_is_left(app: &TestApp, id: i64) {
     let tables = tables_of_users(app).await;
     assert!(tables.len() >= 10, "{tables:?}");
@@ -189,8 +210,9 @@ async fn assert_nothing_is_left(app: &TestApp, id: i64) {
 async fn erasing_somebody_leaves_no_row_and_no_file_of_theirs() {
     let app = TestApp::spawn().await;
     let ann = app.member("ann").await;
-    let bob = app.member("bob").await;
     let kept = two_images(&app, &ann).await;
+    let rows_before = counted(&app).await;
+    let bob = app.member("bob").await;
     let before = (app.files_in("img"), app.files_in("upload"));
     assert!(!before.0.is_empty() && !before.1.is_empty());
     let gone = two_images(&app, &bob).await;
@@ -232,6 +254,10 @@ async fn erasing_somebody_leaves_no_row_and_no_file_of_theirs() {
             .await,
         0
     );
+    // Every table is as it was before bob came, but for the copy that ann sent since.
+    let mut rows_after = counted(&app).await;
+    *rows_after.get_mut("upload").unwrap() -= 1;
+    assert_eq!(rows_after, rows_before);
     assert_eq!(app.files_in("img"), before.0, "ann's files and no other");
     assert_eq!(app.files_in("upload"), uploads, "bob's upload is ann's too");
     assert_eq!(
