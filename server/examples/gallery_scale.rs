@@ -93,7 +93,7 @@ async fn main() {
     let collection = {
         let viewer = user(1);
         let act = CollectionAct::Create {
-            name: format!("Half {}", Instant::now().elapsed().as_nanos()),
+            name: format!("A third {}", uuid::Uuid::now_v7()),
             shared: true,
         };
         let made = gallery

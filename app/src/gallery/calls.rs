@@ -261,21 +261,38 @@ pub async fn change_collection(
 /// Deletes a collection of the viewer's; its images stay.
 #[server(endpoint = "delete_collection")]
 pub async fn delete_collection(id: String) -> Result<(), AppError> {
-    change(CollectionAct::Delete {
-        id: CollectionId(id),
-    })
-    .await
-    .map(|_| ())
+    let back = format!(
+        "/collections?deleted={}",
+        crate::components::percent_encode(&id)
+    );
+    let id = CollectionId(id);
+    change_and_go(CollectionAct::Delete { id }, &back)
+        .await
+        .map(|_| ())
+}
+
+/// Brings a deleted collection of the viewer's back, with what was in it.
+#[server(endpoint = "restore_collection")]
+pub async fn restore_collection(id: String) -> Result<Collection, AppError> {
+    let id = CollectionId(id);
+    change(CollectionAct::Restore { id })
+        .await?
+        .ok_or(AppError::NotFound)
 }
 
 #[cfg(feature = "ssr")]
 async fn change(act: CollectionAct) -> Result<Option<Collection>, AppError> {
+    change_and_go(act, "/collections").await
+}
+
+#[cfg(feature = "ssr")]
+async fn change_and_go(act: CollectionAct, back: &str) -> Result<Option<Collection>, AppError> {
     let viewer = use_viewer()?;
     let changed = use_backend()?
         .gallery
         .change_collection(&viewer, act)
         .await?;
-    response::redirect_plain_form("/collections");
+    response::redirect_plain_form(back);
     Ok(changed)
 }
 

@@ -9,9 +9,10 @@ use super::selection::{Done, Selection, SelectionBar};
 use super::undo::use_undo;
 use super::wall::Wall;
 use super::{ImageQuery, MAX_PAGE, find_images, load_gallery};
+use crate::account::Role;
 use crate::components::{ErrorNotice, Notice, Tone};
 use crate::error::AppError;
-use crate::session::SignedInOnly;
+use crate::session::{SignedInOnly, use_viewer_here};
 use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
@@ -69,6 +70,7 @@ fn Room(data: GalleryData, asked: Memo<(ImageQuery, String)>) -> impl IntoView {
         map.get("trashed")
             .and_then(|count| count.parse::<u32>().ok())
     });
+    let may_import = use_viewer_here().is_some_and(|viewer| viewer.role != Role::Viewer);
     let empty_house = data.page.total == 0
         && data.query.is_empty()
         && data.collections.is_empty()
@@ -259,7 +261,7 @@ fn Room(data: GalleryData, asked: Memo<(ImageQuery, String)>) -> impl IntoView {
         <Show when=move || !is_empty_house() fallback=|| view! { <Empty/> }>
             {room()}
         </Show>
-        <ImportField/>
+        {may_import.then(|| view! { <ImportField/> })}
     }
 }
 

@@ -42,12 +42,12 @@ pub const MAX_PAGE: u32 = 100;
 pub struct ImageId(pub String);
 
 impl ImageId {
-    /// Where the original PNG is served (owner only).
+    /// Where the original PNG is served, to whoever can see the image.
     pub fn file_url(&self) -> String {
         format!("/images/{}.png", self.0)
     }
 
-    /// Where the thumbnail is served (owner only).
+    /// Where the thumbnail is served, to whoever can see the image.
     pub fn thumbnail_url(&self) -> String {
         format!("/images/{}/thumbnail.jpg", self.0)
     }
@@ -191,6 +191,11 @@ pub enum CollectionAct {
     },
     /// Deletes one of the viewer's; the images stay.
     Delete {
+        /// Which.
+        id: CollectionId,
+    },
+    /// Brings a deleted one back, with what was in it.
+    Restore {
         /// Which.
         id: CollectionId,
     },

@@ -9,6 +9,7 @@ use atelier_app::gallery::{
     MAX_PAGE, MAX_SELECTED, NewShareLink, ShareLink, SharedImage, Trash,
 };
 
+use super::search::store::Scope;
 use super::search::{self, Filter};
 use super::{GalleryService, collections, shares, store, trash};
 use crate::db::now_ms;
@@ -24,10 +25,8 @@ impl Gallery for GalleryService {
     ) -> Answer<GalleryPage> {
         check_limit(limit)?;
         let before = after.map(number_of).transpose()?;
-        let filter = Filter::parse(query)?;
-        let scope = search::store::scope(&self.db, viewer, &filter)
-            .await?
-            .ok_or(AppError::NotFound)?;
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        let mine = scope.owner == viewer.id.0;
         let mut rows = search::store::page(&self.db, scope, &filter, before, limit + 1).await?;
         let is_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
@@ -37,19 +36,21 @@ impl Gallery for GalleryService {
                 .last()
                 .filter(|_| is_more)
                 .map(|row| row.number.to_string()),
-            images: rows.into_iter().map(Into::into).collect(),
+            images: rows.into_iter().map(|row| row.into_card(mine)).collect(),
             total,
             more,
-            mine: scope.owner == viewer.id.0,
+            mine,
         })
     }
 
     async fn facets(&self, viewer: &Viewer, query: &ImageQuery) -> Answer<Facets> {
-        let filter = Filter::parse(query)?;
-        let scope = search::store::scope(&self.db, viewer, &filter)
-            .await?
-            .ok_or(AppError::NotFound)?;
-        Ok(search::store::facets(&self.db, scope, &filter).await?)
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        let mut facets = search::store::facets(&self.db, scope, &filter).await?;
+        if scope.owner != viewer.id.0 {
+            facets.favourites = 0;
+            facets.ratings.clear();
+        }
+        Ok(facets)
     }
 
     async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
@@ -156,6 +157,26 @@ impl Gallery for GalleryService {
 
     async fn open_share_link(&self, secret: &str) -> Answer<SharedImage> {
         self.open_link(secret).await
+    }
+}
+
+impl GalleryService {
+    /// Whose images a query is about, and what it asks for. Marks and stars are their owner's own
+    /// business: nobody else can ask for them.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] for what cannot be asked, [`AppError::NotFound`] for a collection that
+    /// the viewer cannot see.
+    async fn scope_of(&self, viewer: &Viewer, query: &ImageQuery) -> Answer<(Scope, Filter)> {
+        let mut filter = Filter::parse(query)?;
+        let scope = search::store::scope(&self.db, viewer, &filter)
+            .await?
+            .ok_or(AppError::NotFound)?;
+        if scope.owner != viewer.id.0 {
+            filter.favourite = false;
+            filter.rating = 0;
+        }
+        Ok((scope, filter))
     }
 }
 

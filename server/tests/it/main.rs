@@ -23,6 +23,7 @@ mod front_door;
 mod gallery;
 mod gallery_api; // archives, imports
 mod gallery_library; // trash, marks, collections, search
+mod gallery_rights; // what others are not told, what comes back
 mod gallery_shares; // links for people without an account
 mod images;
 mod invitations; // how people come in

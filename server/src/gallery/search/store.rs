@@ -34,17 +34,18 @@ pub(in crate::gallery) struct CardRow {
     pub number: i64,
 }
 
-impl From<CardRow> for ImageCard {
-    fn from(row: CardRow) -> Self {
-        Self {
-            id: ImageId(row.id),
-            width: row.width,
-            height: row.height,
-            dominant_colour: row.dominant_colour,
-            prompt: row.prompt,
-            created_at: row.created_at,
-            favourite: row.favourite,
-            rating: row.rating,
+impl CardRow {
+    /// As its owner sees it (`mine`), or as somebody else does: without its owner's marks.
+    pub fn into_card(self, mine: bool) -> ImageCard {
+        ImageCard {
+            id: ImageId(self.id),
+            width: self.width,
+            height: self.height,
+            dominant_colour: self.dominant_colour,
+            prompt: self.prompt,
+            created_at: self.created_at,
+            favourite: mine && self.favourite,
+            rating: if mine { self.rating } else { 0 },
         }
     }
 }
