@@ -5,8 +5,8 @@
 )]
 
 use super::{
-    Collection, Facets, GalleryPage, ImageDetail, ImageId, ImageQuery, NewShareLink, ShareLink,
-    SharedImage, Trash,
+    Collection, Facets, GalleryPage, ImageDetail, ImageId, ImageQuery, NewShareLink, Outline,
+    ShareLink, SharedImage, Trash,
 };
 use crate::error::AppError;
 use leptos::prelude::*;
@@ -65,28 +65,64 @@ pub struct GalleryData {
     pub collections: Vec<Collection>,
     /// Whether the page is not the first one.
     pub is_older: bool,
+    /// The shapes of all images, where they were asked for and more than the page has.
+    #[serde(default)]
+    pub outline: Option<Outline>,
 }
 
-/// A page of the gallery with everything around it.
+/// A page of the gallery with everything around it; with `outline`, also with the shapes of what
+/// follows.
 #[server(endpoint = "load_gallery")]
 pub async fn load_gallery(
     #[server(default)] query: ImageQuery,
     #[server(default)] after: String,
+    #[server(default)] outline: bool,
 ) -> Result<GalleryData, AppError> {
     let viewer = use_viewer()?;
     let gallery = use_backend()?.gallery;
     let query = query.tidy();
     let is_older = !after.is_empty();
     let cursor = Some(after.as_str()).filter(|after| !after.is_empty());
+    let page = gallery
+        .find_images(&viewer, &query, cursor, PAGE_SIZE)
+        .await?;
     Ok(GalleryData {
-        page: gallery
-            .find_images(&viewer, &query, cursor, PAGE_SIZE)
-            .await?,
+        outline: match outline && page.next.is_some() {
+            true => Some(gallery.outline(&viewer, &query, cursor).await?),
+            false => None,
+        },
+        page,
         facets: gallery.facets(&viewer, &query).await?,
         collections: gallery.collections(&viewer).await?,
         query,
         is_older,
     })
+}
+
+/// The shapes of the images that a query asks for, after a cursor.
+#[server(endpoint = "outline_images")]
+pub async fn outline_images(
+    #[server(default)] query: ImageQuery,
+    #[server(default)] after: String,
+) -> Result<Outline, AppError> {
+    let viewer = use_viewer()?;
+    let after = Some(after.as_str()).filter(|after| !after.is_empty());
+    use_backend()?.gallery.outline(&viewer, &query, after).await
+}
+
+/// The ids of the images that a query asks for, after a cursor: so many.
+#[server(endpoint = "pick_images")]
+pub async fn pick_images(
+    #[server(default)] query: ImageQuery,
+    #[server(default)] after: String,
+    #[server(default)] limit: u32,
+) -> Result<Vec<ImageId>, AppError> {
+    let viewer = use_viewer()?;
+    let after = Some(after.as_str()).filter(|after| !after.is_empty());
+    use_backend()?
+        .gallery
+        .image_ids(&viewer, &query, after, limit)
+        .await
 }
 
 /// One of the viewer's images with everything known about it.

@@ -6,13 +6,17 @@ use atelier_app::backend::{Answer, Gallery};
 use atelier_app::error::AppError;
 use atelier_app::gallery::{
     Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
-    MAX_PAGE, MAX_SELECTED, NewShareLink, ShareLink, SharedImage, Trash,
+    MARK_EVERY, MAX_PAGE, MAX_SELECTED, Mark, NewShareLink, Outline, ShareLink, SharedImage, Trash,
+    shape_letter,
 };
 
 use super::search::store::Scope;
 use super::search::{self, Filter};
 use super::{GalleryService, collections, shares, store, trash};
 use crate::db::now_ms;
+
+/// Images in one answer about their shapes.
+const MOST_OUTLINED: u32 = 50_000;
 
 #[async_trait]
 impl Gallery for GalleryService {
@@ -51,6 +55,66 @@ impl Gallery for GalleryService {
             facets.ratings.clear();
         }
         Ok(facets)
+    }
+
+    async fn outline(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+    ) -> Answer<Outline> {
+        let before = after.map(number_of).transpose()?;
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        let mut images =
+            search::store::outline(&self.db, scope, &filter, before, MOST_OUTLINED + 1).await?;
+        let is_more = images.len() > MOST_OUTLINED as usize;
+        images.truncate(MOST_OUTLINED as usize);
+        let firsts: Vec<i64> = images
+            .iter()
+            .step_by(MARK_EVERY)
+            .map(|image| image.number)
+            .collect();
+        let months = search::store::months(&self.db, &firsts).await?;
+        let marks = firsts
+            .iter()
+            .enumerate()
+            .map(|(page, first)| {
+                let at = page * MARK_EVERY;
+                Mark {
+                    at,
+                    after: match at.checked_sub(1) {
+                        Some(last) => images[last].number.to_string(),
+                        None => after.unwrap_or_default().to_owned(),
+                    },
+                    month: months.get(first).copied().unwrap_or(0),
+                }
+            })
+            .collect();
+        Ok(Outline {
+            shapes: images
+                .iter()
+                .map(|image| shape_letter(image.width, image.height))
+                .collect(),
+            marks,
+            next: images
+                .last()
+                .filter(|_| is_more)
+                .map(|image| image.number.to_string()),
+        })
+    }
+
+    async fn image_ids(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<ImageId>> {
+        // Whoever wants to select begins at a mark, and leaves out what is before the first.
+        let most = u32::try_from(MAX_SELECTED + MARK_EVERY).unwrap_or(u32::MAX);
+        let before = after.map(number_of).transpose()?;
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        Ok(search::store::ids(&self.db, scope, &filter, before, limit.min(most)).await?)
     }
 
     async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
