@@ -2,13 +2,16 @@
 //! where one is now. Whoever drags the scroll bar past ten thousand images loads none of them.
 
 use super::hanging::{Hanging, Wanted};
-use super::{GalleryPage, ImageQuery, find_images};
+use super::sight;
+use super::{GalleryPage, ImageCard, ImageQuery, find_images};
 use crate::error::AppError;
 use leptos::prelude::*;
 use std::collections::BTreeSet;
 
 /// Pages that are on their way at once.
 const AT_ONCE: usize = 2;
+/// How many images are made visible in one frame.
+const A_FRAME: usize = 12;
 /// How often in a row everything is asked for anew.
 const MOST_MISSES: u32 = 3;
 
@@ -79,6 +82,27 @@ impl Loader {
         }
     }
 
+    /// Hangs a page's images a few at a time: making all of them visible at once would take longer
+    /// than a frame may.
+    fn hang(self, question: u32, page: usize, at: usize, mut cards: Vec<ImageCard>) {
+        let rest = cards.split_off(cards.len().min(A_FRAME));
+        let next = at + cards.len();
+        self.hanging.fill(at, cards);
+        if rest.is_empty() {
+            self.coming.update_value(|coming| {
+                coming.remove(&page);
+            });
+            self.load();
+            return;
+        }
+        sight::next_frame(move || {
+            // Another question has come, or the page is gone.
+            if self.question.try_get_value() == Some(question) {
+                self.hang(question, page, next, rest);
+            }
+        });
+    }
+
     fn fetch(self, wanted: Wanted) {
         let question = self.question.get_value();
         let query = self.query.get_untracked();
@@ -101,8 +125,10 @@ impl Loader {
                 Ok(page) if fits(&page) => {
                     self.misses.set_value(0);
                     self.problem.set(None);
-                    self.hanging.fill(wanted.at, page.images);
-                    self.load();
+                    self.coming.update_value(|coming| {
+                        coming.insert(wanted.at);
+                    });
+                    self.hang(question, wanted.at, wanted.at, page.images);
                 }
                 // A gallery that changes faster than one can look is asked again at the next scroll.
                 Ok(_) if self.misses.get_value() < MOST_MISSES => {

@@ -45,7 +45,7 @@ mod browser {
 
     /// What is in sight or near it: from and to, counted from the wall's top.
     pub fn near(wall: NodeRef<html::Ul>) -> Option<(f64, f64)> {
-        let top = wall.get_untracked()?.get_bounding_client_rect().top();
+        let top = wall.try_get_untracked()??.get_bounding_client_rect().top();
         let height = window_height();
         Some((-top - AHEAD * height, -top + (1.0 + AHEAD) * height))
     }
@@ -59,7 +59,7 @@ mod browser {
     }
 
     fn measure(wall: NodeRef<html::Ul>) -> Option<Measures> {
-        let wall = wall.get_untracked()?;
+        let wall = wall.try_get_untracked()??;
         let style = window().get_computed_style(&wall).ok()??;
         let number = |name: &str| -> Option<f64> {
             let text = style.get_property_value(name).ok()?;
@@ -149,7 +149,8 @@ mod browser {
         let to = event
             .related_target()
             .and_then(|to| to.dyn_into::<Element>().ok());
-        match (wall.get_untracked(), to) {
+        // The focus also leaves what is being taken off the page.
+        match (wall.try_get_untracked().flatten(), to) {
             (Some(wall), Some(to)) => wall.contains(Some(&to)),
             _ => false,
         }
@@ -168,6 +169,12 @@ mod browser {
                 let _ = link.focus();
             }
         });
+    }
+
+    /// Acts in the next frame.
+    pub fn next_frame(act: impl FnOnce() + 'static) {
+        // Fails only outside a window, where nothing is looked at.
+        let _ = request_animation_frame(act);
     }
 
     /// Scrolls the window to where it was.
@@ -216,6 +223,11 @@ mod server {
 
     /// Nothing has the focus.
     pub fn focus(_: NodeRef<html::Ul>, _: usize) {}
+
+    /// There are no frames.
+    pub fn next_frame(act: impl FnOnce() + 'static) {
+        act();
+    }
 
     /// Nothing is scrolled.
     pub fn scroll_to(_: f64) {}

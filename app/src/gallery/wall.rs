@@ -205,7 +205,8 @@ pub fn Wall(
             on:focusin=move |event| focus.set(sight::hit(&event).map(|(at, _)| at))
             on:focusout=move |event| {
                 if !sight::goes_inside(wall, &event) {
-                    focus.set(None);
+                    // Nobody is left to be told where the wall is taken down.
+                    let _ = focus.try_set(None);
                 }
             }
             on:pointerdown=move |event| {
