@@ -277,14 +277,10 @@ pub(super) async fn zip(
     Ok(send_archive(writer, length, &name))
 }
 
-<<<<<<< HEAD
 /// An archive of so many bytes, sent while it is written.
 pub(super) fn send_archive(mut writer: zip::Writer, length: u64, name: &str) -> Response {
-    // Two entries ahead of a slow reader, no more: that is all the memory an archive takes.
-=======
     // A slow reader has at most four files waiting in memory: two in the channel, one that wants to
     // get in, one on its way out.
->>>>>>> c63e90b (Gallery: others learn neither marks nor sources, deleted collections come back, imports have a limit)
     let (sender, receiver) = tokio::sync::mpsc::channel(2);
     tokio::spawn(async move {
         loop {
