@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build cuda site server test end2end fuzz bench bench-peers format clean-cache
+.PHONY: help run build cuda site server test end2end fuzz bench bench-peers scale format clean-cache
 
 # ARGS reaches the program: make run ARGS='--addr 127.0.0.1:8080'
 ARGS ?=
@@ -38,6 +38,10 @@ bench: ## Measures the engine on a full-size model with random weights: make ben
 
 bench-peers: ## The same beside other programs, run by run in turns: make bench-peers ARGS='--part unet --isa avx2'
 	@.ci/bench.sh peers $(ARGS)
+
+scale: build ## Measures a gallery of 100 000 images: answers, memory, scrolling
+	@.ci/setup.sh test
+	@.ci/scale.sh $(ARGS)
 
 format: ## Formats the Rust code
 	@cargo fmt --all

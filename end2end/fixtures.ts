@@ -33,7 +33,6 @@ export class Troubles {
 
 /** `atelier serve` on a folder and a port of its own. */
 export class Server {
-  readonly dataDir = mkdtempSync(join(tmpdir(), 'atelier-end2end-'));
   url = '';
   setupCode = '';
   output = '';
@@ -41,7 +40,10 @@ export class Server {
   readonly settings: Record<string, string> = {};
   private child: ChildProcess | undefined;
 
-  constructor(private readonly troubles: Troubles) {}
+  constructor(
+    private readonly troubles: Troubles,
+    readonly dataDir = mkdtempSync(join(tmpdir(), 'atelier-end2end-')),
+  ) {}
 
   /** Starts it and waits for the line that says where it listens. */
   async start(): Promise<void> {

@@ -15,7 +15,7 @@ use crate::admin::{
 use crate::error::AppError;
 use crate::gallery::{
     Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
-    NewShareLink, ShareLink, SharedImage, Trash,
+    NewShareLink, Outline, ShareLink, SharedImage, Trash,
 };
 use crate::studio::{
     AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary, PromptTokens,
@@ -224,6 +224,23 @@ pub trait Gallery: Send + Sync {
         after: Option<&str>,
         limit: u32,
     ) -> Answer<GalleryPage>;
+    /// The shapes of the images that a query asks for, after a cursor of `find_images`: as many as
+    /// one answer holds.
+    async fn outline(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+    ) -> Answer<Outline>;
+    /// The ids of the images that a query asks for, after a cursor of `find_images`; at most as many
+    /// as something can be done to at once.
+    async fn image_ids(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<ImageId>>;
     /// What the images that a query asks for have in common.
     async fn facets(&self, viewer: &Viewer, query: &ImageQuery) -> Answer<Facets>;
     /// One image with everything known about it; not one that lies in the trash.

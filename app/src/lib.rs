@@ -24,7 +24,8 @@ use crate::account::{
 use crate::admin::{AdminPage, AuditLogPage, LookAtImagesPage, PeoplePage, PersonPage};
 use crate::components::{Nav, Toasts};
 use crate::gallery::{
-    CollectionsPage, ComparePage, GalleryIndexPage, ImagePage, SharedPage, TrashPage, provide_undo,
+    CollectionsPage, ComparePage, Footsteps, GalleryIndexPage, ImagePage, SharedPage, TrashPage,
+    provide_undo, provide_way_back,
 };
 use crate::not_found::NotFound;
 use crate::studio::StudioPage;
@@ -76,6 +77,7 @@ pub fn App() -> impl IntoView {
     let viewer = session::provide_viewer();
     let live = live::provide_live();
     provide_undo();
+    provide_way_back();
     if viewer.is_some() {
         live::follow(live);
     }
@@ -85,6 +87,7 @@ pub fn App() -> impl IntoView {
         <Router>
             <a class="skip" href="#content">"To the content"</a>
             <Nav viewer=viewer/>
+            <Footsteps/>
             <main id="content" tabindex="-1">
                 // Pages are sent whole: statuses and redirects come before the first byte, and
                 // nothing on them waits for a script.

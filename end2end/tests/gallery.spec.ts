@@ -114,7 +114,9 @@ test('a collection is filled, shared, and seen by a colleague', async ({ page, s
   await expect(page.getByText('0 images · shared with everybody')).toBeVisible();
   await open(page, '/gallery');
   await page.getByRole('checkbox', { name: 'Select: a red circle' }).check({ force: true });
+  const added = page.waitForResponse(/collect_images/);
   await page.getByRole('button', { name: 'Add to it' }).click();
+  expect((await added).ok()).toBe(true);
 
   const other = await anotherPage();
   await signIn(other, 'bob');
@@ -187,8 +189,9 @@ test('a link shows one image to a stranger until it is revoked', async ({ page, 
     .poll(() => image.evaluate((image: HTMLImageElement) => image.complete && image.naturalWidth))
     .toBe(128);
   await expect(stranger.getByText('a red circle')).toHaveCount(0);
-  await page.getByRole('button', { name: 'Revoke' }).click();
-  await expect(page.getByRole('button', { name: 'Revoke' })).toHaveCount(0);
+  await page.getByText('Revoke …').click();
+  await page.getByRole('button', { name: 'Revoke the link' }).click();
+  await expect(page.getByText('Revoke …')).toHaveCount(0);
   expect((await stranger.goto(link))!.status()).toBe(404);
   await context.close();
 });

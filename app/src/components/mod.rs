@@ -19,7 +19,7 @@ pub use field::{Answer, Field, TextField, field_error, form_error};
 pub use moment::Moment;
 pub use nav::Nav;
 pub use notice::{ErrorNotice, Notice, Toasts};
-pub use picture::{Picture, ratio_class};
+pub use picture::{Picture, ratio_class, ratio_index, ratio_of};
 pub use plot::{Plot, TimingBar};
 pub use progress::Progress;
 pub use words::{bytes_text, number_text, percent_encode, safe_path, seconds_text};

@@ -5,8 +5,8 @@
 )]
 
 use super::{
-    Collection, Facets, GalleryPage, ImageDetail, ImageId, ImageQuery, NewShareLink, ShareLink,
-    SharedImage, Trash,
+    Collection, Facets, GalleryPage, ImageDetail, ImageId, ImageQuery, NewShareLink, Outline,
+    ShareLink, SharedImage, Trash,
 };
 use crate::error::AppError;
 use leptos::prelude::*;
@@ -65,28 +65,64 @@ pub struct GalleryData {
     pub collections: Vec<Collection>,
     /// Whether the page is not the first one.
     pub is_older: bool,
+    /// The shapes of all images, where they were asked for and more than the page has.
+    #[serde(default)]
+    pub outline: Option<Outline>,
 }
 
-/// A page of the gallery with everything around it.
+/// A page of the gallery with everything around it; with `outline`, also with the shapes of what
+/// follows.
 #[server(endpoint = "load_gallery")]
 pub async fn load_gallery(
     #[server(default)] query: ImageQuery,
     #[server(default)] after: String,
+    #[server(default)] outline: bool,
 ) -> Result<GalleryData, AppError> {
     let viewer = use_viewer()?;
     let gallery = use_backend()?.gallery;
     let query = query.tidy();
     let is_older = !after.is_empty();
     let cursor = Some(after.as_str()).filter(|after| !after.is_empty());
+    let page = gallery
+        .find_images(&viewer, &query, cursor, PAGE_SIZE)
+        .await?;
     Ok(GalleryData {
-        page: gallery
-            .find_images(&viewer, &query, cursor, PAGE_SIZE)
-            .await?,
+        outline: match outline && page.next.is_some() {
+            true => Some(gallery.outline(&viewer, &query, cursor).await?),
+            false => None,
+        },
+        page,
         facets: gallery.facets(&viewer, &query).await?,
         collections: gallery.collections(&viewer).await?,
         query,
         is_older,
     })
+}
+
+/// The shapes of the images that a query asks for, after a cursor.
+#[server(endpoint = "outline_images")]
+pub async fn outline_images(
+    #[server(default)] query: ImageQuery,
+    #[server(default)] after: String,
+) -> Result<Outline, AppError> {
+    let viewer = use_viewer()?;
+    let after = Some(after.as_str()).filter(|after| !after.is_empty());
+    use_backend()?.gallery.outline(&viewer, &query, after).await
+}
+
+/// The ids of the images that a query asks for, after a cursor: so many.
+#[server(endpoint = "pick_images")]
+pub async fn pick_images(
+    #[server(default)] query: ImageQuery,
+    #[server(default)] after: String,
+    #[server(default)] limit: u32,
+) -> Result<Vec<ImageId>, AppError> {
+    let viewer = use_viewer()?;
+    let after = Some(after.as_str()).filter(|after| !after.is_empty());
+    use_backend()?
+        .gallery
+        .image_ids(&viewer, &query, after, limit)
+        .await
 }
 
 /// One of the viewer's images with everything known about it.
@@ -261,21 +297,38 @@ pub async fn change_collection(
 /// Deletes a collection of the viewer's; its images stay.
 #[server(endpoint = "delete_collection")]
 pub async fn delete_collection(id: String) -> Result<(), AppError> {
-    change(CollectionAct::Delete {
-        id: CollectionId(id),
-    })
-    .await
-    .map(|_| ())
+    let back = format!(
+        "/collections?deleted={}",
+        crate::components::percent_encode(&id)
+    );
+    let id = CollectionId(id);
+    change_and_go(CollectionAct::Delete { id }, &back)
+        .await
+        .map(|_| ())
+}
+
+/// Brings a deleted collection of the viewer's back, with what was in it.
+#[server(endpoint = "restore_collection")]
+pub async fn restore_collection(id: String) -> Result<Collection, AppError> {
+    let id = CollectionId(id);
+    change(CollectionAct::Restore { id })
+        .await?
+        .ok_or(AppError::NotFound)
 }
 
 #[cfg(feature = "ssr")]
 async fn change(act: CollectionAct) -> Result<Option<Collection>, AppError> {
+    change_and_go(act, "/collections").await
+}
+
+#[cfg(feature = "ssr")]
+async fn change_and_go(act: CollectionAct, back: &str) -> Result<Option<Collection>, AppError> {
     let viewer = use_viewer()?;
     let changed = use_backend()?
         .gallery
         .change_collection(&viewer, act)
         .await?;
-    response::redirect_plain_form("/collections");
+    response::redirect_plain_form(back);
     Ok(changed)
 }
 

@@ -6,8 +6,10 @@ use super::{
     Collection, DeleteImage, ImageDetail, ImageId, collect_images, list_collections, rate_images,
     set_favourite,
 };
+use crate::account::Role;
 use crate::components::{ErrorNotice, Picture, ratio_class};
 use crate::error::AppError;
+use crate::session::use_viewer_here;
 use crate::studio::{GenerationForm, Settings};
 use leptos::form::ActionForm;
 use leptos::prelude::*;
@@ -27,6 +29,7 @@ pub fn Acts(
     image: ImageDetail,
 ) -> impl IntoView {
     let id = image.card.id.clone();
+    let may_share = use_viewer_here().is_some_and(|viewer| viewer.role != Role::Viewer);
     let own = image.mine.then(|| {
         view! {
             <div class="row row-wrap">
@@ -35,7 +38,7 @@ pub fn Acts(
                 <Delete id=id.clone()/>
             </div>
             <Collect id=id.clone()/>
-            <Share id=id.clone()/>
+            {may_share.then(|| view! { <Share id=id.clone()/> })}
         }
     });
     view! {

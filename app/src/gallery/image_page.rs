@@ -1,6 +1,7 @@
 //! `/gallery/:id`: one image and everything known about it.
 
 use super::image_acts::{Acts, Lineage};
+use super::way_back::use_way_back;
 use super::{ImageDetail, ImageId, PhaseTimings, get_image};
 use crate::components::{
     ErrorNotice, Moment, Notice, Picture, TimingBar, Tone, bytes_text, number_text, ratio_class,
@@ -55,13 +56,14 @@ fn Detail(image: ImageDetail) -> impl IntoView {
         None => view! { <span class="button button-small button-off" aria-hidden="true">{words}</span> }.into_any(),
     }
     };
+    let way = use_way_back();
     let whose = (!image.mine).then(|| {
         view! { <p class="quiet">{format!("In a collection that {} shares", image.owner)}</p> }
     });
     view! {
         <div class="image-page">
             <div class="image-head">
-                <a class="back" href="/gallery">"← Gallery"</a>
+                <a class="back" href=move || way.address()>"← Gallery"</a>
                 <nav class="row" aria-label="Neighbouring images">
                     {neighbour(image.newer.clone(), "← Newer", "prev")}
                     {neighbour(image.older.clone(), "Older →", "next")}

@@ -4,28 +4,37 @@ mod calls;
 mod collections_page;
 mod compare_page; // two images beside or over each other
 mod gallery_page;
+mod hanging; // what hangs on a wall, loaded or not
 mod image_acts; // what can be done with one image
 mod image_page;
 mod import; // images that were made elsewhere
+mod loader; // of what is looked at
+mod outline; // the shapes of a hundred thousand images
 mod places; // between all, favourites, collections and trash
+mod press; // a touch that stays
 mod query; // what is looked for, as an address and as a form
+mod rows; // where each image goes
 mod search_bar;
 mod selection; // several images at once
 mod share; // links for people without an account
 mod shared_page; // what such a link leads to
+mod sight; // what of a wall is in sight
 mod trash_page;
 mod undo; // what was just moved to the trash
 mod wall; // the images in justified rows
+mod way_back; // to where one was in the gallery
 
 pub use calls::*;
 pub use collections_page::CollectionsPage;
 pub use compare_page::ComparePage;
 pub use gallery_page::GalleryPage as GalleryIndexPage;
 pub use image_page::ImagePage;
+pub use outline::{MARK_EVERY, Mark, Outline, shape_letter};
 pub use query::ImageQuery;
 pub use shared_page::SharedPage;
 pub use trash_page::TrashPage;
 pub use undo::{UndoToast, provide_undo};
+pub use way_back::{Footsteps, provide_way_back};
 
 use crate::studio::{JobId, Rung, Settings};
 use serde::{Deserialize, Serialize};
@@ -42,12 +51,12 @@ pub const MAX_PAGE: u32 = 100;
 pub struct ImageId(pub String);
 
 impl ImageId {
-    /// Where the original PNG is served (owner only).
+    /// Where the original PNG is served, to whoever can see the image.
     pub fn file_url(&self) -> String {
         format!("/images/{}.png", self.0)
     }
 
-    /// Where the thumbnail is served (owner only).
+    /// Where the thumbnail is served, to whoever can see the image.
     pub fn thumbnail_url(&self) -> String {
         format!("/images/{}/thumbnail.jpg", self.0)
     }
@@ -191,6 +200,11 @@ pub enum CollectionAct {
     },
     /// Deletes one of the viewer's; the images stay.
     Delete {
+        /// Which.
+        id: CollectionId,
+    },
+    /// Brings a deleted one back, with what was in it.
+    Restore {
         /// Which.
         id: CollectionId,
     },

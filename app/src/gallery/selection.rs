@@ -2,7 +2,8 @@
 
 use super::undo::use_undo;
 use super::{
-    Collection, ImageCard, ImageId, collect_images, set_favourite, trash_images, uncollect_images,
+    Collection, ImageId, MAX_SELECTED, collect_images, set_favourite, trash_images,
+    uncollect_images,
 };
 use crate::components::ErrorNotice;
 use crate::error::AppError;
@@ -14,8 +15,10 @@ use std::collections::BTreeSet;
 #[derive(Clone, Copy)]
 pub struct Selection {
     chosen: RwSignal<BTreeSet<ImageId>>,
-    /// Where a range begins: what was chosen last.
-    anchor: RwSignal<Option<ImageId>>,
+    /// Where a range begins: the place of what was chosen last.
+    anchor: StoredValue<Option<usize>>,
+    /// Whether more were to be chosen than can be.
+    is_full: RwSignal<bool>,
 }
 
 impl Selection {
@@ -23,7 +26,8 @@ impl Selection {
     pub fn new() -> Self {
         Self {
             chosen: RwSignal::new(BTreeSet::new()),
-            anchor: RwSignal::new(None),
+            anchor: StoredValue::new(None),
+            is_full: RwSignal::new(false),
         }
     }
 
@@ -47,38 +51,71 @@ impl Selection {
         self.chosen.with(|chosen| chosen.iter().cloned().collect())
     }
 
+    /// How many are chosen, in words.
+    pub fn words(&self) -> String {
+        match (self.count(), self.is_full.get()) {
+            (0, _) => "Nothing selected".to_owned(),
+            (count, false) => format!("{count} selected"),
+            (count, true) => format!("{count} selected, the most at once"),
+        }
+    }
+
     /// Chooses nothing.
     pub fn clear(&self) {
         if self.chosen.with_untracked(|chosen| !chosen.is_empty()) {
             self.chosen.update(BTreeSet::clear);
         }
-        self.anchor.set(None);
+        self.forget_anchor();
+        self.is_full.set(false);
     }
 
-    /// Chooses these.
-    pub fn choose_all(&self, images: &[ImageCard]) {
-        self.chosen
-            .update(|chosen| chosen.extend(images.iter().map(|image| image.id.clone())));
-    }
-
-    /// Chooses an image or lets go of it; with `range`, everything from where the last one was.
-    pub fn toggle(&self, id: &ImageId, range: bool, images: &[ImageCard]) {
-        let place = |wanted: &ImageId| images.iter().position(|image| &image.id == wanted);
-        let from = self
-            .anchor
-            .with_untracked(|anchor| anchor.as_ref().and_then(place));
-        self.chosen.update(|chosen| match (from, place(id)) {
-            (Some(from), Some(to)) if range => {
-                let between = &images[from.min(to)..=from.max(to)];
-                chosen.extend(between.iter().map(|image| image.id.clone()));
-            }
-            _ => {
-                if !chosen.remove(id) {
-                    chosen.insert(id.clone());
+    /// Chooses these too, as far as so many can be chosen.
+    pub fn add(&self, ids: Vec<ImageId>) {
+        let mut is_full = false;
+        self.chosen.update(|chosen| {
+            for id in ids {
+                if chosen.len() >= MAX_SELECTED && !chosen.contains(&id) {
+                    is_full = true;
+                    break;
                 }
+                chosen.insert(id);
             }
         });
-        self.anchor.set(Some(id.clone()));
+        self.is_full.set(is_full);
+    }
+
+    /// Says that more were to be chosen than can be.
+    pub fn say_full(&self) {
+        self.is_full.set(true);
+    }
+
+    /// Chooses an image or lets go of it; it is at this place.
+    pub fn toggle(&self, id: ImageId, at: usize) {
+        if !self
+            .chosen
+            .try_update(|chosen| chosen.remove(&id))
+            .unwrap_or(false)
+        {
+            self.add(vec![id]);
+        } else {
+            self.is_full.set(false);
+        }
+        self.set_anchor(at);
+    }
+
+    /// Where a range begins.
+    pub fn anchor(&self) -> Option<usize> {
+        self.anchor.get_value()
+    }
+
+    /// A range begins here.
+    pub fn set_anchor(&self, at: usize) {
+        self.anchor.set_value(Some(at));
+    }
+
+    /// Places are no longer what they were.
+    pub fn forget_anchor(&self) {
+        self.anchor.set_value(None);
     }
 }
 
@@ -107,6 +144,8 @@ pub fn SelectionBar(
     inside: Signal<String>,
     /// What was done.
     done: WriteSignal<Option<Done>>,
+    /// Chooses everything that was asked for.
+    choose_all: Callback<()>,
 ) -> impl IntoView {
     let hydrated = use_hydrated();
     let undo = use_undo();
@@ -189,11 +228,7 @@ pub fn SelectionBar(
                 .collect::<Vec<_>>()
         })
     };
-    let count = move || match selection.count() {
-        0 => "Nothing selected".to_owned(),
-        1 => "1 selected".to_owned(),
-        count => format!("{count} selected"),
-    };
+    let count = move || selection.words();
     view! {
         <form
             id="bulk"
@@ -205,9 +240,7 @@ pub fn SelectionBar(
         >
             // Tiles that are scrolled out of sight are not on the page; what they stand for is here.
             {move || hydrated.get().then(|| view! {
-                <For each=move || selection.ids() key=|id| id.0.clone() let:id>
-                    <input type="hidden" name="ids[]" value=id.0/>
-                </For>
+                <input type="hidden" name="ids" value=move || ids().join(",")/>
             })}
             <p class="selection-count number" role="status" aria-live="polite">
                 {count}
@@ -280,6 +313,7 @@ pub fn SelectionBar(
                 >"Delete"</button>
             })}
             {move || hydrated.get().then(|| view! {
+                <button class="button button-small" type="button" on:click=move |_| choose_all.run(())>"Select all"</button>
                 <button class="button button-small" type="button" on:click=move |_| selection.clear()>"Clear"</button>
             })}
         </form>

@@ -108,9 +108,18 @@ pub fn Share(
                                     {if link.with_settings { "With settings, until " } else { "The image only, until " }}
                                     <Moment at=link.expires_at/>
                                 </span>
-                                <button class="button button-small" type="button" on:click=move |_| {
-                                    revoke.dispatch(id.clone());
-                                }>"Revoke"</button>
+                                <details class="confirm">
+                                    <summary class="button button-small">"Revoke …"</summary>
+                                    <div class="confirm-panel">
+                                        <p>"Whoever has this link sees nothing from then on. This cannot be undone; you can make another link."</p>
+                                        <button
+                                            class="button button-bad" type="button" disabled=move || revoke.pending().get()
+                                            on:click=move |_| {
+                                                revoke.dispatch(id.clone());
+                                            }
+                                        >"Revoke the link"</button>
+                                    </div>
+                                </details>
                             </li>
                         }
                     }).collect_view()}

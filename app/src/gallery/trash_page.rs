@@ -1,5 +1,6 @@
 //! `/trash`: what was deleted, until its time is over.
 
+use super::hanging::Hanging;
 use super::places::{Place, Places};
 use super::selection::Selection;
 use super::wall::Wall;
@@ -75,7 +76,7 @@ fn Contents(
     let selection = Selection::new();
     let problem = RwSignal::new(None::<AppError>);
     let has_images = trash.total > 0;
-    let images = RwSignal::new(trash.images);
+    let hanging = Hanging::new(trash.images);
     let ids = move || -> Vec<String> { selection.ids().into_iter().map(|id| id.0).collect() };
     let finish = move |result: Result<u32, AppError>| match result {
         Ok(_) => changed.update(|changed| *changed += 1),
@@ -90,10 +91,7 @@ fn Contents(
         async move { finish(delete_for_good(ids).await) }
     });
     let busy = move || restore.pending().get() || delete.pending().get();
-    let count = move || match selection.count() {
-        0 => "Nothing selected".to_owned(),
-        count => format!("{count} selected"),
-    };
+    let count = move || selection.words();
     let error = move || {
         let answer = empty.value().get().map(|answer| answer.map(|_| ()));
         let other = days.value().get().map(|answer| answer.map(|_| ()));
@@ -171,10 +169,17 @@ fn Contents(
                         }
                     >"Delete for good"</button>
                     {move || hydrated.get().then(|| view! {
+                        <button
+                            class="button button-small" type="button"
+                            on:click=move |_| {
+                                let last = hanging.len_untracked().saturating_sub(1);
+                                selection.add(hanging.ids(0, last).unwrap_or_default());
+                            }
+                        >"Select all"</button>
                         <button class="button button-small" type="button" on:click=move |_| selection.clear()>"Clear"</button>
                     })}
                 </form>
-                <Wall images=images selection=selection opens=false/>
+                <Wall hanging=hanging selection=selection opens=false/>
             }
             .into_any()
         } else {

@@ -1,6 +1,6 @@
-//! What was just moved to the trash, and the way back.
+//! What was just thrown away, and the way back.
 
-use super::{ImageId, restore_images};
+use super::{CollectionId, ImageId, restore_collection, restore_images};
 use crate::error::AppError;
 use crate::hydrated::after;
 use leptos::prelude::*;
@@ -8,53 +8,94 @@ use leptos::prelude::*;
 /// How long the way back is offered; the trash keeps it open for longer.
 const OFFERED_FOR: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// What was moved to the trash last, known to every page.
+/// What can be had back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Gone {
+    Images(Vec<ImageId>),
+    Collection(CollectionId, String),
+}
+
+impl Gone {
+    fn words(&self) -> String {
+        match self {
+            Self::Images(ids) if ids.len() == 1 => "The image is in the trash.".to_owned(),
+            Self::Images(ids) => format!("{} images are in the trash.", ids.len()),
+            Self::Collection(_, name) => {
+                format!("The collection \u{201c}{name}\u{201d} is deleted, its images are not.")
+            }
+        }
+    }
+
+    async fn bring_back(self) -> Result<(), AppError> {
+        match self {
+            Self::Images(ids) => {
+                restore_images(ids.into_iter().map(|id| id.0).collect()).await?;
+            }
+            Self::Collection(id, _) => {
+                restore_collection(id.0).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was thrown away last, known to every page.
 #[derive(Clone, Copy)]
 pub struct Undo {
-    gone: RwSignal<Option<Vec<ImageId>>>,
-    /// Grows with every image that came back: whoever lists images looks again.
+    gone: RwSignal<Option<Gone>>,
+    /// Grows with everything that came back: whoever lists it looks again.
     pub returned: RwSignal<u32>,
 }
 
 impl Undo {
-    /// Offers to bring these back.
+    /// Offers to bring these images back.
     pub fn offer(&self, ids: Vec<ImageId>) {
+        self.show(Gone::Images(ids));
+    }
+
+    /// Offers to bring a collection back.
+    pub fn offer_collection(&self, id: CollectionId, name: String) {
+        self.show(Gone::Collection(id, name));
+    }
+
+    fn show(&self, what: Gone) {
         let gone = self.gone;
-        gone.set(Some(ids.clone()));
+        gone.set(Some(what.clone()));
         after(OFFERED_FOR, move || {
-            if gone.with_untracked(|now| now.as_ref() == Some(&ids)) {
+            if gone.with_untracked(|now| now.as_ref() == Some(&what)) {
                 gone.set(None);
             }
         });
+    }
+
+    fn new() -> Self {
+        Self {
+            gone: RwSignal::new(None),
+            returned: RwSignal::new(0),
+        }
     }
 }
 
 /// Makes the way back available to every page.
 pub fn provide_undo() {
-    provide_context(Undo {
-        gone: RwSignal::new(None),
-        returned: RwSignal::new(0),
-    });
+    provide_context(Undo::new());
 }
 
 /// The way back.
 pub fn use_undo() -> Undo {
-    use_context::<Undo>().unwrap_or_else(|| Undo {
-        gone: RwSignal::new(None),
-        returned: RwSignal::new(0),
-    })
+    use_context::<Undo>().unwrap_or_else(Undo::new)
 }
 
-/// Says what was moved to the trash, with a button that brings it back.
+/// Says what was thrown away, with a button that brings it back.
 #[component]
 pub fn UndoToast() -> impl IntoView {
     let undo = use_undo();
     let problem = RwSignal::new(None::<AppError>);
-    let restore = Action::new(move |ids: &Vec<ImageId>| {
-        let ids: Vec<String> = ids.iter().map(|id| id.0.clone()).collect();
+    let restore = Action::new(move |gone: &Gone| {
+        let gone = gone.clone();
         async move {
-            match restore_images(ids).await {
-                Ok(_) => {
+            match gone.bring_back().await {
+                Ok(()) => {
                     problem.set(None);
                     undo.gone.set(None);
                     undo.returned.update(|count| *count += 1);
@@ -64,15 +105,11 @@ pub fn UndoToast() -> impl IntoView {
         }
     });
     move || {
-        undo.gone.get().map(|ids| {
-            let words = match ids.len() {
-                1 => "The image is in the trash.".to_owned(),
-                count => format!("{count} images are in the trash."),
-            };
+        undo.gone.get().map(|gone| {
             view! {
                 <div class="toast">
                     <span>
-                        {words}
+                        {gone.words()}
                         {move || problem.get().map(|error| format!(" {error}"))}
                     </span>
                     <button
@@ -80,7 +117,7 @@ pub fn UndoToast() -> impl IntoView {
                         type="button"
                         disabled=move || restore.pending().get()
                         on:click=move |_| {
-                            restore.dispatch(ids.clone());
+                            restore.dispatch(gone.clone());
                         }
                     >
                         "Undo"

@@ -37,6 +37,36 @@ impl Gallery for House {
         })
     }
 
+    async fn outline(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+    ) -> Answer<Outline> {
+        let limit = self.images as u32;
+        let page = self.find_images(viewer, query, after, limit).await?;
+        Ok(Outline {
+            shapes: page
+                .images
+                .iter()
+                .map(|card| shape_letter(card.width, card.height))
+                .collect(),
+            marks: Vec::new(),
+            next: None,
+        })
+    }
+
+    async fn image_ids(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<ImageId>> {
+        let page = self.find_images(viewer, query, after, limit).await?;
+        Ok(page.images.into_iter().map(|card| card.id).collect())
+    }
+
     async fn facets(&self, _: &Viewer, _: &ImageQuery) -> Answer<Facets> {
         Ok(Facets {
             models: vec![FacetValue {

@@ -56,6 +56,8 @@ pub struct FoundFile {
     pub hash: ImageHash,
     /// What was asked for.
     pub settings: Settings,
+    /// Whether it is the viewer's own; another's may be out of their sight tomorrow.
+    pub mine: bool,
 }
 
 impl GalleryService {
@@ -117,10 +119,14 @@ impl GalleryService {
         rendition: Rendition,
     ) -> Answer<FoundFile> {
         let with_trash = rendition == Rendition::Thumbnail;
-        let (hash, settings) = store::file(&self.db, viewer, id, with_trash)
+        let (hash, settings, mine) = store::file(&self.db, viewer, id, with_trash)
             .await?
             .ok_or(AppError::NotFound)?;
-        Ok(FoundFile { hash, settings })
+        Ok(FoundFile {
+            hash,
+            settings,
+            mine,
+        })
     }
 
     /// The bytes of one of the viewer's images.

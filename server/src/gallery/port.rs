@@ -6,12 +6,17 @@ use atelier_app::backend::{Answer, Gallery};
 use atelier_app::error::AppError;
 use atelier_app::gallery::{
     Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
-    MAX_PAGE, MAX_SELECTED, NewShareLink, ShareLink, SharedImage, Trash,
+    MARK_EVERY, MAX_PAGE, MAX_SELECTED, Mark, NewShareLink, Outline, ShareLink, SharedImage, Trash,
+    shape_letter,
 };
 
+use super::search::store::Scope;
 use super::search::{self, Filter};
 use super::{GalleryService, collections, shares, store, trash};
 use crate::db::now_ms;
+
+/// Images in one answer about their shapes.
+const MOST_OUTLINED: u32 = 50_000;
 
 #[async_trait]
 impl Gallery for GalleryService {
@@ -24,10 +29,8 @@ impl Gallery for GalleryService {
     ) -> Answer<GalleryPage> {
         check_limit(limit)?;
         let before = after.map(number_of).transpose()?;
-        let filter = Filter::parse(query)?;
-        let scope = search::store::scope(&self.db, viewer, &filter)
-            .await?
-            .ok_or(AppError::NotFound)?;
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        let mine = scope.owner == viewer.id.0;
         let mut rows = search::store::page(&self.db, scope, &filter, before, limit + 1).await?;
         let is_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
@@ -37,19 +40,81 @@ impl Gallery for GalleryService {
                 .last()
                 .filter(|_| is_more)
                 .map(|row| row.number.to_string()),
-            images: rows.into_iter().map(Into::into).collect(),
+            images: rows.into_iter().map(|row| row.into_card(mine)).collect(),
             total,
             more,
-            mine: scope.owner == viewer.id.0,
+            mine,
         })
     }
 
     async fn facets(&self, viewer: &Viewer, query: &ImageQuery) -> Answer<Facets> {
-        let filter = Filter::parse(query)?;
-        let scope = search::store::scope(&self.db, viewer, &filter)
-            .await?
-            .ok_or(AppError::NotFound)?;
-        Ok(search::store::facets(&self.db, scope, &filter).await?)
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        let mut facets = search::store::facets(&self.db, scope, &filter).await?;
+        if scope.owner != viewer.id.0 {
+            facets.favourites = 0;
+            facets.ratings.clear();
+        }
+        Ok(facets)
+    }
+
+    async fn outline(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+    ) -> Answer<Outline> {
+        let before = after.map(number_of).transpose()?;
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        let mut images =
+            search::store::outline(&self.db, scope, &filter, before, MOST_OUTLINED + 1).await?;
+        let is_more = images.len() > MOST_OUTLINED as usize;
+        images.truncate(MOST_OUTLINED as usize);
+        let firsts: Vec<i64> = images
+            .iter()
+            .step_by(MARK_EVERY)
+            .map(|image| image.number)
+            .collect();
+        let months = search::store::months(&self.db, &firsts).await?;
+        let marks = firsts
+            .iter()
+            .enumerate()
+            .map(|(page, first)| {
+                let at = page * MARK_EVERY;
+                Mark {
+                    at,
+                    after: match at.checked_sub(1) {
+                        Some(last) => images[last].number.to_string(),
+                        None => after.unwrap_or_default().to_owned(),
+                    },
+                    month: months.get(first).copied().unwrap_or(0),
+                }
+            })
+            .collect();
+        Ok(Outline {
+            shapes: images
+                .iter()
+                .map(|image| shape_letter(image.width, image.height))
+                .collect(),
+            marks,
+            next: images
+                .last()
+                .filter(|_| is_more)
+                .map(|image| image.number.to_string()),
+        })
+    }
+
+    async fn image_ids(
+        &self,
+        viewer: &Viewer,
+        query: &ImageQuery,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<ImageId>> {
+        // Whoever wants to select begins at a mark, and leaves out what is before the first.
+        let most = u32::try_from(MAX_SELECTED + MARK_EVERY).unwrap_or(u32::MAX);
+        let before = after.map(number_of).transpose()?;
+        let (scope, filter) = self.scope_of(viewer, query).await?;
+        Ok(search::store::ids(&self.db, scope, &filter, before, limit.min(most)).await?)
     }
 
     async fn image(&self, viewer: &Viewer, id: &ImageId) -> Answer<ImageDetail> {
@@ -156,6 +221,26 @@ impl Gallery for GalleryService {
 
     async fn open_share_link(&self, secret: &str) -> Answer<SharedImage> {
         self.open_link(secret).await
+    }
+}
+
+impl GalleryService {
+    /// Whose images a query is about, and what it asks for. Marks and stars are their owner's own
+    /// business: nobody else can ask for them.
+    ///
+    /// # Errors
+    /// [`AppError::Invalid`] for what cannot be asked, [`AppError::NotFound`] for a collection that
+    /// the viewer cannot see.
+    async fn scope_of(&self, viewer: &Viewer, query: &ImageQuery) -> Answer<(Scope, Filter)> {
+        let mut filter = Filter::parse(query)?;
+        let scope = search::store::scope(&self.db, viewer, &filter)
+            .await?
+            .ok_or(AppError::NotFound)?;
+        if scope.owner != viewer.id.0 {
+            filter.favourite = false;
+            filter.rating = 0;
+        }
+        Ok((scope, filter))
     }
 }
 

@@ -66,9 +66,10 @@ pub(super) async fn detail(
     } else {
         (None, Vec::new())
     };
+    let settings = parse(&row.settings, "settings", id)?;
     Ok(Some(ImageDetail {
-        settings: parse(&row.settings, "settings", id)?,
-        card: row.card.into(),
+        settings: if mine { settings } else { for_others(settings) },
+        card: row.card.into_card(mine),
         scheduler: facts.scheduler,
         device: facts.device,
         dtype: facts.dtype,
@@ -89,6 +90,15 @@ pub(super) async fn detail(
     }))
 }
 
+/// Settings as anybody but their owner sees them: what was uploaded to start from is nobody else's.
+pub(super) fn for_others(settings: Settings) -> Settings {
+    Settings {
+        init_image: None,
+        mask: None,
+        ..settings
+    }
+}
+
 /// The viewer's image whose file has this hash.
 async fn by_hash(
     db: &Db,
@@ -104,7 +114,7 @@ async fn by_hash(
     .bind(viewer.id.0)
     .fetch_optional(db.read())
     .await?;
-    Ok(row.map(ImageCard::from))
+    Ok(row.map(|row| row.into_card(true)))
 }
 
 /// The viewer's images that were made from a file, the latest first.
@@ -119,19 +129,19 @@ async fn children(db: &Db, viewer: &Viewer, hash: &str) -> Result<Vec<ImageCard>
     .bind(MOST_CHILDREN)
     .fetch_all(db.read())
     .await?;
-    Ok(rows.into_iter().map(ImageCard::from).collect())
+    Ok(rows.into_iter().map(|row| row.into_card(true)).collect())
 }
 
-/// Which file an image is that the viewer can see, and what a download of it is called after.
-/// Whoever asks for a thumbnail may see what lies in their own trash.
+/// Which file an image is that the viewer can see, what a download of it is called after, and
+/// whether it is the viewer's own. Whoever asks for a thumbnail may see what lies in their own trash.
 pub(super) async fn file(
     db: &Db,
     viewer: &Viewer,
     id: &ImageId,
     with_trash: bool,
-) -> Result<Option<(ImageHash, Settings)>, ServerError> {
-    let row: Option<(String, String)> = sqlx::query_as(
-        "select sha256, settings from image where id = ?2 and ( \
+) -> Result<Option<(ImageHash, Settings, bool)>, ServerError> {
+    let row: Option<(String, String, bool)> = sqlx::query_as(
+        "select sha256, settings, user_id = ?1 from image where id = ?2 and ( \
             user_id = ?1 and (?3 or trashed_at is null) or trashed_at is null and exists ( \
                 select 1 from collection_image ci join collection c on c.id = ci.collection_id \
                  where ci.image_number = image.number and c.shared = 1))",
@@ -141,12 +151,13 @@ pub(super) async fn file(
     .bind(with_trash)
     .fetch_optional(db.read())
     .await?;
-    let Some((hash, settings)) = row else {
+    let Some((hash, settings, mine)) = row else {
         return Ok(None);
     };
     Ok(Some((
         hash_of(&hash, id)?,
         parse(&settings, "settings", id)?,
+        mine,
     )))
 }
 

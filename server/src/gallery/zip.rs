@@ -4,7 +4,7 @@
 //! Entries are stored, not compressed (PNGs are compressed already), so every size is known from the
 //! rows. Offsets past 4 GiB and more than 65 534 entries use the ZIP64 records (APPNOTE 4.3.14).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -87,9 +87,13 @@ fn is_whole(files: &ImageStore, hash: &ImageHash, bytes: u64) -> bool {
     whole
 }
 
-/// Gives images their names in an archive: the same name twice gets a number.
+/// Gives images their names in an archive: no two files have the same.
 #[derive(Default)]
-pub(crate) struct Names(HashMap<String, u32>);
+pub(crate) struct Names {
+    given: HashSet<String>,
+    /// How often each was wanted, so that a thousand equal ones are not counted through from one.
+    wanted: HashMap<String, u32>,
+}
 
 impl Names {
     /// The entry of an image whose file is there and as long as its row says.
@@ -97,20 +101,31 @@ impl Names {
         if !is_whole(files, &file.hash, file.bytes) {
             return None;
         }
-        let name = file_name(&file.settings);
-        let times = self.0.entry(name.clone()).or_insert(0);
-        *times += 1;
         let (date, time) = dos_time(file.created_at);
         Some(Entry {
-            name: match *times {
-                1 => name,
-                times => format!("{}-{times}.png", name.trim_end_matches(".png")),
-            },
+            name: self.give(file_name(&file.settings)),
             content: Content::Image(file.hash),
             bytes: file.bytes,
             time,
             date,
         })
+    }
+
+    /// This name, or the first one that is free with a number behind it.
+    fn give(&mut self, name: String) -> String {
+        if self.given.insert(name.clone()) {
+            return name;
+        }
+        let stem = name.trim_end_matches(".png").to_owned();
+        let times = self.wanted.entry(name).or_insert(1);
+        loop {
+            *times += 1;
+            let numbered = format!("{stem}-{times}.png");
+            // Another's prompt may end in just this number.
+            if self.given.insert(numbered.clone()) {
+                return numbered;
+            }
+        }
     }
 }
 
@@ -375,6 +390,25 @@ mod tests {
             time,
             date,
         }
+    }
+
+    #[test]
+    fn no_two_files_of_an_archive_have_one_name() {
+        let mut names = Names::default();
+        let given: Vec<String> = ["x-42", "x-42-2", "x-42", "x-42", "x-42-2", "y-1"]
+            .map(|name| names.give(format!("{name}.png")))
+            .into();
+        assert_eq!(
+            given,
+            [
+                "x-42.png",
+                "x-42-2.png",
+                "x-42-3.png",
+                "x-42-4.png",
+                "x-42-2-2.png",
+                "y-1.png"
+            ]
+        );
     }
 
     #[test]

@@ -248,7 +248,7 @@ struct Ids {
 }
 
 /// `POST /api/images/zip`: the originals of `ids` as one archive, sent while it is written. The body
-/// is JSON, or a form of our own pages with `ids[]`.
+/// is JSON, or a form of our own pages: `ids[]` for each, or `ids` with commas between them.
 pub(super) async fn zip(
     ApiViewer(viewer): ApiViewer,
     State(services): State<Services>,
@@ -262,7 +262,10 @@ pub(super) async fn zip(
     let ids = if is_form {
         url::form_urlencoded::parse(&body)
             .filter(|(name, _)| name.split('[').next() == Some("ids"))
-            .map(|(_, id)| ImageId(id.into_owned()))
+            .flat_map(|(_, ids)| {
+                let ids = ids.split(',').map(|id| ImageId(id.to_owned()));
+                ids.collect::<Vec<_>>()
+            })
             .collect()
     } else {
         read::<Ids>(&body, "ids")?.ids
@@ -276,7 +279,8 @@ pub(super) async fn zip(
 
 /// An archive of so many bytes, sent while it is written.
 pub(super) fn send_archive(mut writer: zip::Writer, length: u64, name: &str) -> Response {
-    // Two entries ahead of a slow reader, no more: that is all the memory an archive takes.
+    // A slow reader has at most four files waiting in memory: two in the channel, one that wants to
+    // get in, one on its way out.
     let (sender, receiver) = tokio::sync::mpsc::channel(2);
     tokio::spawn(async move {
         loop {

@@ -1,7 +1,9 @@
-//! Image files: `/images/{id}.png` and `/images/{id}/thumbnail.jpg`, for their owner only.
+//! Image files: `/images/{id}.png` and `/images/{id}/thumbnail.jpg`, for their owner, and for whoever
+//! is signed in while they lie in a shared collection.
 //!
 //! Whoever else asks gets the 404 that a missing image gets, signed in or not. The bytes never
-//! change under their address, so a browser may keep them; only this browser, though: `private`.
+//! change under their address, so an owner's browser may keep them; only this browser, though:
+//! `private`. Anybody else's asks each time whether they may still see them.
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{
@@ -24,6 +26,7 @@ use crate::startup::Services;
 const POLICY: &str = "default-src 'none'; sandbox";
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 const KEPT: &str = "private, max-age=31536000, immutable";
+const ASKED_FOR: &str = "private, no-cache";
 
 /// `GET /images/{id}.png`; with `?download`, as a file to save.
 pub(super) async fn original(
@@ -119,7 +122,8 @@ async fn serve(
     let answer = response.headers_mut();
     answer.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    answer.insert(CACHE_CONTROL, HeaderValue::from_static(KEPT));
+    let kept = if found.mine { KEPT } else { ASKED_FOR };
+    answer.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
     // A hash in hex and quotes are always a header value.
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         answer.insert(ETAG, etag);

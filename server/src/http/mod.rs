@@ -95,7 +95,7 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/oidc/start", get(oidc::start))
         .route("/oidc/callback", get(oidc::callback))
         .route("/csp-reports", post(headers::csp_report))
-        // A user's own images: session cookie or Bearer token, owner only.
+        // A user's own images, and those of shared collections: session cookie or Bearer token.
         .route("/images/{id}", get(images::original))
         .route("/images/{id}/thumbnail.jpg", get(images::thumbnail))
         // One image for whoever has its link.

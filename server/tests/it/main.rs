@@ -23,10 +23,13 @@ mod front_door;
 mod gallery;
 mod gallery_api; // archives, imports
 mod gallery_library; // trash, marks, collections, search
+mod gallery_rights; // what others are not told, what comes back
+mod gallery_scale; // thousands of images
 mod gallery_shares; // links for people without an account
 mod images;
 mod invitations; // how people come in
 mod jobs; // the queue's rules, one step at a time
+mod many_images; // to fill a gallery with
 mod models;
 mod models_command; // `atelier models`
 mod models_fetch; // from that hub

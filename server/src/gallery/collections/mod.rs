@@ -2,7 +2,7 @@
 
 pub(super) mod store; // rows
 
-use atelier_app::account::Viewer;
+use atelier_app::account::{Role, Viewer};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::{Collection, CollectionAct, CollectionId, ImageId};
@@ -13,6 +13,8 @@ use super::GalleryService;
 const LONGEST_NAME: usize = 100;
 /// Most collections of one user.
 const MOST: u32 = 1000;
+/// How many deleted ones of a user can be had back: the latest ones.
+const KEPT_DELETED: u32 = 50;
 
 impl GalleryService {
     pub(super) async fn act_on_collection(
@@ -23,14 +25,10 @@ impl GalleryService {
         let id = match act {
             CollectionAct::Create { name, shared } => {
                 let name = name_of(&name)?;
-                if store::count(&self.db, viewer).await? >= MOST {
-                    return Err(AppError::TooMany {
-                        message: format!(
-                            "You have {MOST} collections, which is the limit. Delete one that you no longer need."
-                        ),
-                        retry_after_s: 3600,
-                    });
+                if shared {
+                    may_share(viewer)?;
                 }
+                self.check_room(viewer).await?;
                 let id = CollectionId(uuid::Uuid::now_v7().to_string());
                 store::insert(&self.db, viewer, &id, &name, shared)
                     .await?
@@ -38,6 +36,9 @@ impl GalleryService {
             }
             CollectionAct::Change { id, name, shared } => {
                 let name = name_of(&name)?;
+                if shared && !store::is_shared(&self.db, viewer, &id).await? {
+                    may_share(viewer)?;
+                }
                 match store::update(&self.db, viewer, &id, &name, shared).await? {
                     Some(true) => id,
                     Some(false) => return Err(AppError::NotFound),
@@ -45,15 +46,34 @@ impl GalleryService {
                 }
             }
             CollectionAct::Delete { id } => {
-                return if store::delete(&self.db, viewer, &id).await? {
+                return if store::delete(&self.db, viewer, &id, KEPT_DELETED).await? {
                     Ok(None)
                 } else {
                     Err(AppError::NotFound)
                 };
             }
+            CollectionAct::Restore { id } => {
+                self.check_room(viewer).await?;
+                if !store::restore(&self.db, viewer, &id).await? {
+                    return Err(AppError::NotFound);
+                }
+                id
+            }
         };
         let all = store::list(&self.db, viewer).await?;
         Ok(all.into_iter().find(|collection| collection.id == id))
+    }
+
+    async fn check_room(&self, viewer: &Viewer) -> Answer<()> {
+        if store::count(&self.db, viewer).await? < MOST {
+            return Ok(());
+        }
+        Err(AppError::TooMany {
+            message: format!(
+                "You have {MOST} collections, which is the limit. Delete one that you no longer need."
+            ),
+            retry_after_s: 3600,
+        })
     }
 
     /// Puts the viewer's images into a collection of the viewer's.
@@ -83,12 +103,28 @@ impl GalleryService {
     }
 }
 
+/// Whoever may only look shows nothing to others either.
+fn may_share(viewer: &Viewer) -> Result<(), AppError> {
+    match viewer.role {
+        Role::Viewer => Err(AppError::refused(
+            "Your role is viewer: you can have collections for yourself, but not share them. An administrator of this server can make you a member.",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn name_of(name: &str) -> Result<String, AppError> {
     let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
     if name.is_empty() {
         return Err(AppError::invalid("name", "Give the collection a name."));
     }
-    if name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
+    if name.chars().any(char::is_control) {
+        return Err(AppError::invalid(
+            "name",
+            "A name has letters, digits and signs, nothing that cannot be seen.",
+        ));
+    }
+    if name.chars().count() > LONGEST_NAME {
         return Err(AppError::invalid(
             "name",
             format!("A name has at most {LONGEST_NAME} characters."),

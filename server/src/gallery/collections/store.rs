@@ -153,20 +153,136 @@ pub(super) async fn update(
     }
 }
 
-/// Deletes one of the viewer's; the images stay.
+/// Whether one of the viewer's is shared; what is not there is not.
+pub(super) async fn is_shared(
+    db: &Db,
+    viewer: &Viewer,
+    id: &CollectionId,
+) -> Result<bool, ServerError> {
+    let found: i64 = sqlx::query_scalar(
+        "select exists (select 1 from collection where id = ?1 and user_id = ?2 and shared = 1)",
+    )
+    .bind(&id.0)
+    .bind(viewer.id.0)
+    .fetch_one(db.read())
+    .await?;
+    Ok(found != 0)
+}
+
+/// Deletes one of the viewer's; the images stay, and what was in it is written down. Of what was
+/// deleted the latest `kept` can be had back.
 pub(super) async fn delete(
+    db: &Db,
+    viewer: &Viewer,
+    id: &CollectionId,
+    kept: u32,
+) -> Result<bool, ServerError> {
+    let mut write = db.write().await?;
+    let written = sqlx::query(
+        "insert into collection_deleted (id, user_id, name, shared, created_at, images, deleted_at) \
+         select id, user_id, name, shared, created_at, \
+                (select json_group_array(image_number) from collection_image where collection_id = c.id), ?3 \
+           from collection c where id = ?1 and user_id = ?2",
+    )
+    .bind(&id.0)
+    .bind(viewer.id.0)
+    .bind(now_ms())
+    .execute(&mut *write)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query("delete from collection where id = ?1")
+        .bind(&id.0)
+        .execute(&mut *write)
+        .await?;
+    sqlx::query(
+        "delete from collection_deleted where user_id = ?1 and id not in ( \
+            select id from collection_deleted where user_id = ?1 order by deleted_at desc, id desc limit ?2)",
+    )
+    .bind(viewer.id.0)
+    .bind(kept)
+    .execute(&mut *write)
+    .await?;
+    write.commit().await?;
+    Ok(true)
+}
+
+/// Brings a deleted one of the viewer's back, with those of its images that are still there; under
+/// another name where its own was given away. `false` where there is none.
+pub(super) async fn restore(
     db: &Db,
     viewer: &Viewer,
     id: &CollectionId,
 ) -> Result<bool, ServerError> {
     let mut write = db.write().await?;
-    let deleted = sqlx::query("delete from collection where id = ?1 and user_id = ?2")
+    let name: Option<String> =
+        sqlx::query_scalar("select name from collection_deleted where id = ?1 and user_id = ?2")
+            .bind(&id.0)
+            .bind(viewer.id.0)
+            .fetch_optional(&mut *write)
+            .await?;
+    let Some(name) = name else { return Ok(false) };
+    let mut free = name.clone();
+    let mut number = 1;
+    while sqlx::query_scalar::<_, i64>(
+        "select exists (select 1 from collection where user_id = ?1 and name = ?2)",
+    )
+    .bind(viewer.id.0)
+    .bind(&free)
+    .fetch_one(&mut *write)
+    .await?
+        != 0
+    {
+        number += 1;
+        // Room for the number within the longest name.
+        let stem: String = name.chars().take(90).collect();
+        free = format!("{stem} ({number})");
+    }
+    sqlx::query(
+        "insert into collection (id, user_id, name, shared, created_at) \
+         select id, user_id, ?3, shared, created_at from collection_deleted where id = ?1 and user_id = ?2",
+    )
+    .bind(&id.0)
+    .bind(viewer.id.0)
+    .bind(&free)
+    .execute(&mut *write)
+    .await?;
+    sqlx::query(
+        "insert into collection_image (collection_id, image_number, added_at) \
+         select ?1, number, ?3 from image where user_id = ?2 and number in ( \
+            select value from json_each((select images from collection_deleted where id = ?1)))",
+    )
+    .bind(&id.0)
+    .bind(viewer.id.0)
+    .bind(now_ms())
+    .execute(&mut *write)
+    .await?;
+    sqlx::query("delete from collection_deleted where id = ?1")
         .bind(&id.0)
-        .bind(viewer.id.0)
         .execute(&mut *write)
         .await?;
     write.commit().await?;
-    Ok(deleted.rows_affected() == 1)
+    Ok(true)
+}
+
+/// Forgets what was deleted before a time.
+pub(in crate::gallery) async fn forget_deleted(db: &Db, before: i64) -> Result<(), ServerError> {
+    let old: bool = sqlx::query_scalar(
+        "select exists (select 1 from collection_deleted where deleted_at <= ?1)",
+    )
+    .bind(before)
+    .fetch_one(db.read())
+    .await?;
+    if old {
+        let mut write = db.write().await?;
+        sqlx::query("delete from collection_deleted where deleted_at <= ?1")
+            .bind(before)
+            .execute(&mut *write)
+            .await?;
+        write.commit().await?;
+    }
+    Ok(())
 }
 
 /// Puts the viewer's images into a collection; answers how many were not in it.

@@ -247,7 +247,11 @@ mod tests {
         }
         let told = read(&graph.to_string()).expect("read");
         // A cut may end at a space.
-        assert!((LONGEST_PROMPT - 1..=LONGEST_PROMPT).contains(&told.prompt.len()));
+        let length = told.prompt.len();
+        assert!(
+            (LONGEST_PROMPT - 1..=LONGEST_PROMPT).contains(&length),
+            "{length}"
+        );
         assert!(told.prompt.starts_with("word word"));
         assert!(told.loras.len() > 100);
         assert!(

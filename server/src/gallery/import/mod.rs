@@ -9,7 +9,7 @@ mod comfy;
 mod invoke;
 pub(super) mod store; // their rows
 
-use atelier_app::account::{Role, Viewer};
+use atelier_app::account::{LOOKS_ONLY, Role, Viewer};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::{ImageId, ImportedImage};
@@ -19,13 +19,16 @@ use std::io::Cursor;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::metadata::{ATELIER, PARAMETERS, Provenance, dominant_colour, read_png_text};
-use super::{Facts, GalleryService, blocking};
+use super::{Facts, GalleryService, ImageHash, blocking};
 use crate::error::ServerError;
 
 /// Largest file.
 pub const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// Most pixels.
 const MOST_PIXELS: u64 = 64_000_000;
+/// Most images that one user may have brought in, and how large all of them may be.
+const MOST_IMPORTED: u64 = 100_000;
+const MOST_IMPORTED_BYTES: u64 = 200 << 30;
 /// Longest prompt that is kept, in characters; as long as one may be that is asked for.
 const LONGEST_PROMPT: usize = 10_000;
 /// Longest name of a model or scheduler.
@@ -88,15 +91,16 @@ impl GalleryService {
     /// image that is there.
     ///
     /// # Errors
-    /// [`AppError::Invalid`] on `file` for what is no PNG or too large, [`AppError::Forbidden`] for
-    /// a viewer who may only look.
+    /// [`AppError::Invalid`] on `file` for what is no PNG or too large, [`AppError::TooMany`] at the
+    /// limit, [`AppError::Refused`] for a viewer who may only look.
     pub async fn import(&self, viewer: &Viewer, bytes: Vec<u8>) -> Answer<ImportedImage> {
         if viewer.role == Role::Viewer {
-            return Err(AppError::Forbidden);
+            return Err(AppError::refused(LOOKS_ONLY));
         }
         if bytes.len() > MOST_BYTES {
             return Err(refuse("has more than 32 MiB, which is the limit"));
         }
+        self.check_import_room(viewer, &bytes).await?;
         let turn = decoding_turn(MOST_PIXELS).await?;
         let (bytes, read) = blocking(move || {
             // Whoever sent it may be gone by now; the decoder is at work all the same.
@@ -126,6 +130,27 @@ impl GalleryService {
             id: ImageId(id),
             is_new,
             program: read.program,
+        })
+    }
+
+    /// Whoever brought in as much as one may brings in nothing more; what is there already is no more.
+    async fn check_import_room(&self, viewer: &Viewer, bytes: &[u8]) -> Answer<()> {
+        let (images, had) = store::imported(&self.db, viewer).await?;
+        let limit = if images >= MOST_IMPORTED {
+            format!("{MOST_IMPORTED} images")
+        } else if had.saturating_add(bytes.len() as u64) > MOST_IMPORTED_BYTES {
+            format!("{} GiB", MOST_IMPORTED_BYTES >> 30)
+        } else {
+            return Ok(());
+        };
+        if store::has_file(&self.db, viewer, &ImageHash::of(bytes)).await? {
+            return Ok(());
+        }
+        Err(AppError::TooMany {
+            message: format!(
+                "You have brought in {limit}, which is the limit. Delete some of them for good first: what lies in the trash counts too."
+            ),
+            retry_after_s: 3600,
         })
     }
 }
@@ -401,7 +426,8 @@ mod tests {
             only_masked_padding: Some(u32::MAX),
             loras: vec![
                 LoraWeight {
-                    name: "l".repeat(10_000),
+                    // All of them together are a text that is still read.
+                    name: "l".repeat(1_000),
                     weight: 1.0
                 };
                 100

@@ -81,3 +81,31 @@ pub(super) async fn insert(
     write.commit().await?;
     Ok((id, true))
 }
+
+/// How many images the viewer has brought in, in the trash or not, and how many bytes they are.
+pub(super) async fn imported(db: &Db, viewer: &Viewer) -> Result<(u64, u64), ServerError> {
+    let (images, bytes): (i64, i64) = sqlx::query_as(
+        "select count(*), coalesce(sum(bytes), 0) from image where user_id = ?1 and imported_from is not null",
+    )
+    .bind(viewer.id.0)
+    .fetch_one(db.read())
+    .await?;
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok((count(images), count(bytes)))
+}
+
+/// Whether an image of the viewer's is this file.
+pub(super) async fn has_file(
+    db: &Db,
+    viewer: &Viewer,
+    hash: &ImageHash,
+) -> Result<bool, ServerError> {
+    let found: i64 = sqlx::query_scalar(
+        "select exists (select 1 from image where sha256 = ?1 and user_id = ?2)",
+    )
+    .bind(hash.as_str())
+    .bind(viewer.id.0)
+    .fetch_one(db.read())
+    .await?;
+    Ok(found != 0)
+}

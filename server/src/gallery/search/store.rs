@@ -2,7 +2,7 @@
 //! parts; every value is bound.
 
 use sqlx::{FromRow, QueryBuilder, Sqlite};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use atelier_app::account::Viewer;
 use atelier_app::gallery::{FacetValue, Facets, ImageCard, ImageId};
@@ -34,17 +34,18 @@ pub(in crate::gallery) struct CardRow {
     pub number: i64,
 }
 
-impl From<CardRow> for ImageCard {
-    fn from(row: CardRow) -> Self {
-        Self {
-            id: ImageId(row.id),
-            width: row.width,
-            height: row.height,
-            dominant_colour: row.dominant_colour,
-            prompt: row.prompt,
-            created_at: row.created_at,
-            favourite: row.favourite,
-            rating: row.rating,
+impl CardRow {
+    /// As its owner sees it (`mine`), or as somebody else does: without its owner's marks.
+    pub fn into_card(self, mine: bool) -> ImageCard {
+        ImageCard {
+            id: ImageId(self.id),
+            width: self.width,
+            height: self.height,
+            dominant_colour: self.dominant_colour,
+            prompt: self.prompt,
+            created_at: self.created_at,
+            favourite: mine && self.favourite,
+            rating: if mine { self.rating } else { 0 },
         }
     }
 }
@@ -86,14 +87,30 @@ fn matches(
     filter: &Filter,
     before: Option<i64>,
 ) -> Option<&'static str> {
+    // Left alone, SQLite counts marks by the index of seeds, row by row of the table itself.
+    let index = match filter.seed {
+        None => " indexed by image_shown",
+        Some(_) => "",
+    };
+    matches_by(builder, scope, filter, before, index)
+}
+
+/// As [`matches`], by an index of the images; an empty one leaves the choice to SQLite.
+fn matches_by(
+    builder: &mut QueryBuilder<Sqlite>,
+    scope: Scope,
+    filter: &Filter,
+    before: Option<i64>,
+    index: &str,
+) -> Option<&'static str> {
     let words = match &filter.words {
         None => None,
         Some(words) => Some(words.expression(scope.owner)?),
     };
     let order = if let Some(words) = words {
-        builder.push(
-            " from image_text cross join image on image.number = image_text.rowid where image_text match ",
-        );
+        builder.push(format_args!(
+            " from image_text cross join image{index} on image.number = image_text.rowid where image_text match "
+        ));
         builder.push_bind(words);
         if let Some(collection) = &filter.collection {
             builder.push(
@@ -104,13 +121,13 @@ fn matches(
         }
         "image_text.rowid"
     } else if let Some(collection) = &filter.collection {
-        builder.push(
-            " from collection_image c cross join image on image.number = c.image_number where c.collection_id = ",
-        );
+        builder.push(format_args!(
+            " from collection_image c cross join image{index} on image.number = c.image_number where c.collection_id = "
+        ));
         builder.push_bind(collection.clone());
         "c.image_number"
     } else {
-        builder.push(" from image where true");
+        builder.push(format_args!(" from image{index} where true"));
         "image.number"
     };
     builder.push(" and image.trashed_at is null and image.user_id = ");
@@ -250,9 +267,106 @@ pub(in crate::gallery) async fn count(
     Ok((u64::try_from(shown).unwrap_or(0), count > shown))
 }
 
+/// One image of an outline.
+pub(in crate::gallery) struct Outlined {
+    /// Its place in the order of all images.
+    pub number: i64,
+    /// Its shape.
+    pub width: u32,
+    /// Its shape.
+    pub height: u32,
+}
+
+/// The shapes of the matches before a number, newest first. All of them come as one text: a row for
+/// each would take ten times as long.
+pub(in crate::gallery) async fn outline(
+    db: &Db,
+    scope: Scope,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<Outlined>, ServerError> {
+    let looks = looks(db).await?;
+    let allowed = allowed(filter, &looks);
+    let mut builder = QueryBuilder::new(
+        "select coalesce(group_concat(number || ' ' || look_id), '') from (select number, look_id",
+    );
+    let Some(order) = matches(&mut builder, scope, filter, before) else {
+        return Ok(Vec::new());
+    };
+    narrow(&mut builder, filter, allowed.as_ref());
+    builder.push(format_args!(" order by {order} desc limit "));
+    builder.push_bind(i64::from(limit));
+    builder.push(")");
+    let text: String = builder.build_query_scalar().fetch_one(db.read()).await?;
+    let sizes: HashMap<i64, (u32, u32)> = looks
+        .iter()
+        .map(|look| (look.id, (look.width, look.height)))
+        .collect();
+    let mut outlined = Vec::new();
+    for image in text.split(',').filter(|image| !image.is_empty()) {
+        let (number, look) = image
+            .split_once(' ')
+            .and_then(|(number, look)| Some((number.parse().ok()?, look.parse().ok()?)))
+            .ok_or_else(|| ServerError::broken("an image has no number or no look"))?;
+        // A look that another connection added since the looks were read is a square for now.
+        let (width, height) = sizes.get(&look).copied().unwrap_or((1, 1));
+        outlined.push(Outlined {
+            number,
+            width,
+            height,
+        });
+    }
+    // An aggregate promises no order, whatever it is made over.
+    if !outlined.is_sorted_by(|a, b| a.number > b.number) {
+        outlined.sort_by_key(|image| std::cmp::Reverse(image.number));
+    }
+    Ok(outlined)
+}
+
+/// When images were made, e.g. 202611, by their numbers.
+pub(in crate::gallery) async fn months(
+    db: &Db,
+    numbers: &[i64],
+) -> Result<HashMap<i64, u32>, ServerError> {
+    let rows: Vec<(i64, u32)> = sqlx::query_as(
+        "select number, month from image where number in (select value from json_each(?1))",
+    )
+    .bind(serde_json::json!(numbers).to_string())
+    .fetch_all(db.read())
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The ids of the matches before a number, newest first.
+pub(in crate::gallery) async fn ids(
+    db: &Db,
+    scope: Scope,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<ImageId>, ServerError> {
+    let allowed = match filter.names_a_look() {
+        true => allowed(filter, &looks(db).await?),
+        false => None,
+    };
+    let mut builder = QueryBuilder::new("select image.id");
+    let Some(order) = matches(&mut builder, scope, filter, before) else {
+        return Ok(Vec::new());
+    };
+    narrow(&mut builder, filter, allowed.as_ref());
+    builder.push(format_args!(" order by {order} desc limit "));
+    builder.push_bind(i64::from(limit));
+    let ids: Vec<String> = builder.build_query_scalar().fetch_all(db.read()).await?;
+    Ok(ids.into_iter().map(ImageId).collect())
+}
+
 fn most_counted(filter: &Filter) -> Option<i64> {
     (filter.words.is_some() || filter.collection.is_some()).then_some(MOST_COUNTED)
 }
+
+/// How many images look alike and are marked alike: look, favourite, stars, count.
+type LookCount = (i64, bool, u8, i64);
 
 /// How often each value of each facet is there, each counted as if it were not asked for itself.
 pub(in crate::gallery) async fn facets(
@@ -262,33 +376,15 @@ pub(in crate::gallery) async fn facets(
 ) -> Result<Facets, ServerError> {
     let looks = looks(db).await?;
     let allowed = allowed(filter, &looks);
-    let limit = most_counted(filter);
-
-    // Everything but months, in one pass in the order of its index.
-    let mut builder = QueryBuilder::new("select look_id, favourite, rating, count(*) from (");
-    builder.push("select look_id, favourite, rating");
-    let Some(order) = matches(&mut builder, scope, filter, None) else {
+    let counted = match most_counted(filter) {
+        Some(limit) => count_latest(db, scope, filter, allowed.as_ref(), limit).await?,
+        None => count_all(db, scope, filter, allowed.as_ref()).await?,
+    };
+    let Some((rows, months, more)) = counted else {
         return Ok(Facets::default());
     };
-    in_month(&mut builder, filter);
-    limited(&mut builder, order, limit);
-    builder.push(") group by look_id, favourite, rating");
-    let rows: Vec<(i64, bool, u8, i64)> = builder.build_query_as().fetch_all(db.read()).await?;
-
-    let mut builder = QueryBuilder::new("select month, count(*) from (select month");
-    matches(&mut builder, scope, filter, None);
-    let timeless = Filter {
-        month: None,
-        ..filter.clone()
-    };
-    narrow(&mut builder, &timeless, allowed.as_ref());
-    limited(&mut builder, order, limit);
-    builder.push(") group by month order by month desc");
-    let months: Vec<(i64, i64)> = builder.build_query_as().fetch_all(db.read()).await?;
-
-    let counted: i64 = rows.iter().map(|row| row.3).sum();
     let mut facets = tally(filter, &looks, &rows);
-    facets.more = limit.is_some_and(|limit| counted > limit);
+    facets.more = more;
     facets.months = months
         .into_iter()
         .map(|(month, count)| FacetValue {
@@ -299,15 +395,82 @@ pub(in crate::gallery) async fn facets(
     Ok(facets)
 }
 
-fn limited(builder: &mut QueryBuilder<Sqlite>, order: &str, limit: Option<i64>) {
-    if let Some(limit) = limit {
-        builder.push(format_args!(" order by {order} desc limit "));
-        builder.push_bind(limit + 1);
+/// Looks, months newest first, and whether there was more than was counted.
+type Counted = Option<(Vec<LookCount>, Vec<(i64, i64)>, bool)>;
+
+/// Counts all images of a user, in two passes that each go along an index in the counts' own order.
+async fn count_all(
+    db: &Db,
+    scope: Scope,
+    filter: &Filter,
+    allowed: Option<&HashSet<i64>>,
+) -> Result<Counted, ServerError> {
+    let mut builder = QueryBuilder::new("select look_id, favourite, rating, count(*)");
+    if matches_by(&mut builder, scope, filter, None, "").is_none() {
+        return Ok(None);
     }
+    in_month(&mut builder, filter);
+    builder.push(" group by look_id, favourite, rating");
+    let rows: Vec<LookCount> = builder.build_query_as().fetch_all(db.read()).await?;
+
+    let mut builder = QueryBuilder::new("select month, count(*)");
+    matches_by(&mut builder, scope, filter, None, "");
+    let timeless = Filter {
+        month: None,
+        ..filter.clone()
+    };
+    narrow(&mut builder, &timeless, allowed);
+    builder.push(" group by month order by month desc");
+    let months: Vec<(i64, i64)> = builder.build_query_as().fetch_all(db.read()).await?;
+    Ok(Some((rows, months, false)))
+}
+
+/// Counts the latest images that words or a collection name. They are found once and counted twice:
+/// finding them is what takes the time.
+async fn count_latest(
+    db: &Db,
+    scope: Scope,
+    filter: &Filter,
+    allowed: Option<&HashSet<i64>>,
+    limit: i64,
+) -> Result<Counted, ServerError> {
+    let mut builder =
+        QueryBuilder::new("with found as materialized (select look_id, favourite, rating, month");
+    let Some(order) = matches(&mut builder, scope, filter, None) else {
+        return Ok(None);
+    };
+    builder.push(format_args!(" order by {order} desc limit "));
+    builder.push_bind(limit + 1);
+    builder.push(
+        ") select 0 as kind, look_id, favourite, rating, count(*) from found as image where true",
+    );
+    in_month(&mut builder, filter);
+    builder.push(
+        " group by look_id, favourite, rating \
+         union all select 1, month, 0, 0, count(*) from found as image where true",
+    );
+    let timeless = Filter {
+        month: None,
+        ..filter.clone()
+    };
+    narrow(&mut builder, &timeless, allowed);
+    builder.push(" group by month union all select 2, 0, 0, 0, count(*) from found");
+    let rows: Vec<(i64, i64, bool, u8, i64)> =
+        builder.build_query_as().fetch_all(db.read()).await?;
+    let (mut looks, mut months, mut more) = (Vec::new(), Vec::new(), false);
+    for (kind, what, favourite, rating, count) in rows {
+        match kind {
+            0 => looks.push((what, favourite, rating, count)),
+            1 => months.push((what, count)),
+            _ => more = count > limit,
+        }
+    }
+    months.sort_by_key(|(month, _)| std::cmp::Reverse(*month));
+    Ok(Some((looks, months, more)))
 }
 
 /// Counts from looks to values.
-fn tally(filter: &Filter, looks: &[Look], rows: &[(i64, bool, u8, i64)]) -> Facets {
+fn tally(filter: &Filter, looks: &[Look], rows: &[LookCount]) -> Facets {
     let mut facets = Facets::default();
     let mut at_least = [0_u64; 6];
     for (look_id, favourite, rating, count) in rows {

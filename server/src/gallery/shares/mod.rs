@@ -2,7 +2,7 @@
 
 pub(super) mod store; // rows
 
-use atelier_app::account::{Role, Viewer};
+use atelier_app::account::{LOOKS_ONLY, Role, Viewer};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::{ImageId, MAX_SHARE_DAYS, NewShareLink, ShareLink, SharedImage};
@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use super::store::for_others;
 use super::{GalleryService, ImageHash, blocking};
 use crate::db::now_ms;
 use crate::error::ServerError;
@@ -36,7 +37,7 @@ impl GalleryService {
         with_settings: bool,
     ) -> Answer<NewShareLink> {
         if viewer.role == Role::Viewer {
-            return Err(AppError::Forbidden);
+            return Err(AppError::refused(LOOKS_ONLY));
         }
         if days == 0 || days > MAX_SHARE_DAYS {
             return Err(AppError::invalid(
@@ -77,7 +78,10 @@ impl GalleryService {
             height: row.height,
             dominant_colour: row.dominant_colour.clone(),
             expires_at: row.expires_at,
-            settings: row.with_settings.then(|| row.settings()).transpose()?,
+            settings: row
+                .with_settings
+                .then(|| row.settings().map(for_others))
+                .transpose()?,
         })
     }
 
@@ -120,8 +124,9 @@ fn hash_of(secret: &str) -> String {
 /// is cut where it stops being one.
 fn without_text(bytes: &[u8]) -> Vec<u8> {
     const SIGNATURE: usize = 8;
-    const NEEDED: [&[u8; 4]; 8] = [
-        b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM",
+    // Without what says how its numbers are meant, the picture would have other colours.
+    const NEEDED: [&[u8; 4]; 10] = [
+        b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"iCCP", b"cICP",
     ];
     let mut kept = bytes.get(..SIGNATURE).unwrap_or(bytes).to_vec();
     let mut at = SIGNATURE;
@@ -161,6 +166,18 @@ mod tests {
         assert_eq!(text(&bare), 0);
         assert!(!bare.windows(8).any(|window| window == b"a secret"));
         assert_eq!(image::load_from_memory(&bare).unwrap().into_rgb8(), image);
+        // A chunk for colours stays where it is: behind the 25 bytes of the header.
+        for kind in [b"iCCP", b"cICP", b"tEXt"] {
+            let mut coloured = whole[..33].to_vec();
+            coloured.extend_from_slice(&4_u32.to_be_bytes());
+            coloured.extend_from_slice(kind);
+            coloured.extend_from_slice(&[1, 2, 3, 4, 0, 0, 0, 0]);
+            coloured.extend_from_slice(&whole[33..]);
+            let stays = without_text(&coloured)
+                .windows(4)
+                .any(|window| window == kind);
+            assert_eq!(stays, kind != b"tEXt");
+        }
         for cut in [0, 4, 8, 20, whole.len() - 3] {
             without_text(&whole[..cut]);
         }

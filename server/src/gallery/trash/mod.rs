@@ -9,7 +9,7 @@ use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::{ImageId, MAX_TRASH_DAYS, Trash};
 
-use super::{GalleryService, ImageHash};
+use super::{GalleryService, ImageHash, collections};
 use crate::db::now_ms;
 use crate::error::ServerError;
 
@@ -40,7 +40,10 @@ impl GalleryService {
                 .last()
                 .filter(|_| more)
                 .map(|(card, trashed_at)| format!("{trashed_at}.{}", card.number)),
-            images: rows.into_iter().map(|(card, _)| card.into()).collect(),
+            images: rows
+                .into_iter()
+                .map(|(card, _)| card.into_card(true))
+                .collect(),
             total: store::count(&self.db, viewer).await?,
             days: self.trash_days().await?,
         })
@@ -97,6 +100,7 @@ impl GalleryService {
     pub async fn sweep_trash(&self) -> Result<u32, ServerError> {
         let age = Duration::from_secs(u64::from(self.trash_days().await?) * 24 * 60 * 60);
         let before = now_ms() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        collections::store::forget_deleted(&self.db, before).await?;
         let mut gone = 0;
         loop {
             let hashes = store::delete_older(&self.db, before, BATCH).await?;
