@@ -6,6 +6,8 @@ mod code_page;
 mod join_page;
 mod outside;
 mod reset_page;
+mod quota;
+mod quota_parts;
 mod sign_in_page;
 mod tokens;
 mod two_step;
@@ -16,6 +18,8 @@ pub use code_page::CodePage;
 pub use join_page::{JoinPage, SignUpPage};
 pub use outside::outside_words;
 pub use reset_page::ResetPage;
+pub use quota::*;
+pub use quota_parts::{QuotaBars, QuotaLine};
 pub use sign_in_page::{SetupPage, SignInPage};
 
 use serde::{Deserialize, Serialize};
