@@ -223,7 +223,6 @@ impl Application {
             gallery.clone(),
             departures,
         ));
-        let people = Arc::new(PeopleService::new(accounts.clone(), audit.clone()));
         let usage = Arc::new(UsageService::new(db.clone(), &config.data_dir.path));
         let services = Services {
             config,

@@ -1,8 +1,8 @@
 //! `/account`: the name, the password, the signed-in browsers, the API tokens.
 
 use super::outside::OutsideCard;
-use super::sign_in_page::leave_when_signed_in;
 use super::quota_parts::QuotaCard;
+use super::sign_in_page::leave_when_signed_in;
 use super::tokens::{Tokens, provide_latest_token};
 use super::two_step::{TwoStep, provide_two_step};
 use super::{
