@@ -5,13 +5,14 @@
 //! and the fallback alike: a [`Backend`], a [`Client`], and an `Option<Viewer>`.
 
 use crate::account::{
-    Credentials, InvitationOffer, NewToken, Role, Scope, SessionSummary, TokenSummary,
-    TwoStepSetup, TwoStepState, UserId, Viewer,
+    Credentials, InvitationOffer, NewToken, QuotaLimits, QuotaReport, Role, Scope, SessionSummary,
+    TokenSummary, TwoStepSetup, TwoStepState, UserId, Viewer,
 };
 use crate::admin::{
     AuditFilter, AuditPage, DeviceChoice, DevicesReport, Leaving, LookPage, MadeLink, ModelAct,
     ModelsReport, NewFetch, NewInvitation, PeopleData, PersonData, QueueRow, UserRow, VitalsReport,
 };
+use crate::admin::{PersonQuota, UsageData, UsageSpan};
 use crate::error::AppError;
 use crate::gallery::{
     Collection, CollectionAct, Facets, GalleryPage, ImageAct, ImageDetail, ImageId, ImageQuery,
@@ -355,6 +356,36 @@ pub trait People: Send + Sync {
     async fn audit(&self, viewer: &Viewer, filter: AuditFilter) -> Answer<AuditPage>;
 }
 
+/// Quotas and what was used. All but `quota` is for administrators: each of those refuses anybody
+/// else with `Forbidden`, and what changes something is in the audit log.
+#[async_trait]
+pub trait Usage: Send + Sync {
+    /// What the viewer may have in a day and a month, and has had.
+    async fn quota(&self, viewer: &Viewer) -> Answer<QuotaReport>;
+    /// The limits of whoever has none of their own.
+    async fn everybodys_quota(&self, viewer: &Viewer) -> Answer<QuotaLimits>;
+    /// A user's limits, use and weight.
+    async fn quota_of(&self, viewer: &Viewer, id: UserId) -> Answer<PersonQuota>;
+    /// Gives a user limits of their own; without any, everybody's.
+    async fn set_quota(
+        &self,
+        viewer: &Viewer,
+        id: UserId,
+        limits: Option<QuotaLimits>,
+    ) -> Answer<()>;
+    /// Sets the limits of whoever has none of their own.
+    async fn set_everybodys_quota(&self, viewer: &Viewer, limits: QuotaLimits) -> Answer<()>;
+    /// Sets a user's share of the devices beside others who wait too: 0.1 to 10, usually 1.
+    async fn set_weight(&self, viewer: &Viewer, id: UserId, weight: f64) -> Answer<()>;
+    /// What a user, or everybody, used in the last days; speeds; and the space that files take.
+    async fn usage(
+        &self,
+        viewer: &Viewer,
+        span: UsageSpan,
+        user: Option<UserId>,
+    ) -> Answer<UsageData>;
+}
+
 /// Models on disk, for administrators only: each method refuses anybody else with `Forbidden`.
 #[async_trait]
 pub trait Models: Send + Sync {
@@ -385,6 +416,8 @@ pub struct Backend {
     pub people: Arc<dyn People>,
     /// What people call the provider that they may sign in through, where there is one.
     pub outside: Option<String>,
+    /// Quotas and what was used.
+    pub usage: Arc<dyn Usage>,
 }
 
 /// The port of the request being answered.

@@ -21,7 +21,7 @@ pub mod studio; // asking for an image, watching it appear
 use crate::account::{
     AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
 };
-use crate::admin::{AdminPage, AuditLogPage, LookAtImagesPage, PeoplePage, PersonPage};
+use crate::admin::{AdminPage, AuditLogPage, LookAtImagesPage, PeoplePage, PersonPage, UsagePage};
 use crate::components::{Nav, Toasts};
 use crate::gallery::{
     CollectionsPage, ComparePage, Footsteps, GalleryIndexPage, ImagePage, SharedPage, TrashPage,
@@ -104,6 +104,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/admin/people") view=PeoplePage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people/:id") view=PersonPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people/:id/images") view=LookAtImagesPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/usage") view=UsagePage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/audit") view=AuditLogPage ssr=SsrMode::Async/>
                     <Route path=path!("/join/:code") view=JoinPage ssr=SsrMode::Async/>
                     <Route path=path!("/reset/:code") view=ResetPage ssr=SsrMode::Async/>

@@ -17,3 +17,4 @@ pub mod oidc; // signing in through a provider
 pub mod startup; // Application::build(config): the only place where parts are joined
 pub mod telemetry; // logs
 pub mod uploads; // images that people send to start from
+pub mod usage; // device-seconds, images and space by user; speeds

@@ -17,6 +17,7 @@ use crate::jobs::JobService;
 use crate::models::service::ModelService;
 use crate::oidc::OidcService;
 use crate::uploads::UploadService;
+use crate::usage::UsageService;
 use atelier_app::backend::Backend;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -125,6 +126,8 @@ pub struct Services {
     pub audit: Audit,
     /// The provider that people may sign in through, where there is one.
     pub oidc: Option<Arc<OidcService>>,
+    /// Quotas, and what was used.
+    pub usage: Arc<UsageService>,
     /// Hardware and the decision about it.
     pub devices: Arc<Devices>,
     /// Weights on disk.
@@ -146,6 +149,7 @@ impl Services {
             models: self.admin.clone(),
             people: self.people.clone(),
             outside: self.oidc.as_ref().map(|oidc| oidc.name().to_owned()),
+            usage: self.usage.clone(),
         }
     }
 }
@@ -219,6 +223,7 @@ impl Application {
             gallery.clone(),
             departures,
         ));
+        let usage = Arc::new(UsageService::new(db.clone(), &config.data_dir.path));
         let services = Services {
             config,
             db,
@@ -230,6 +235,7 @@ impl Application {
             people,
             audit,
             oidc,
+            usage,
             devices,
             models,
             vitals,

@@ -1,6 +1,7 @@
 //! `/account`: the name, the password, the signed-in browsers, the API tokens.
 
 use super::outside::OutsideCard;
+use super::quota_parts::QuotaCard;
 use super::sign_in_page::leave_when_signed_in;
 use super::tokens::{Tokens, provide_latest_token};
 use super::two_step::{TwoStep, provide_two_step};
@@ -57,6 +58,7 @@ fn Account() -> impl IntoView {
             <h1>"Account"</h1>
             <p class="quiet">"Signed in as "<strong>{name}</strong>"."</p>
             <NameForm name=shown/>
+            <QuotaCard/>
             <PasswordForm/>
             <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
                 {move || Suspend::new(async move {

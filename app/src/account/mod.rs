@@ -5,6 +5,8 @@ mod calls;
 mod code_page;
 mod join_page;
 mod outside;
+mod quota;
+mod quota_parts;
 mod reset_page;
 mod sign_in_page;
 mod tokens;
@@ -15,6 +17,8 @@ pub use calls::*;
 pub use code_page::CodePage;
 pub use join_page::{JoinPage, SignUpPage};
 pub use outside::outside_words;
+pub use quota::*;
+pub use quota_parts::{QuotaBars, QuotaLine};
 pub use reset_page::ResetPage;
 pub use sign_in_page::{SetupPage, SignInPage};
 

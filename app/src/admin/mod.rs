@@ -1,4 +1,4 @@
-//! The admin page: wire types and server functions for devices, models, the queue and users.
+//! The admin pages: wire types and server functions for devices, models, the queue, users and usage.
 
 mod admin_page;
 mod calls;
@@ -8,6 +8,10 @@ mod model_report;
 mod models;
 mod people;
 mod queue;
+mod usage;
+mod usage_calls;
+mod usage_page;
+mod usage_tables;
 mod vitals;
 
 pub use admin_page::AdminPage;
@@ -15,6 +19,9 @@ pub use calls::*;
 pub use device_report::*;
 pub use model_report::*;
 pub use people::*;
+pub use usage::*;
+pub use usage_calls::*;
+pub use usage_page::UsagePage;
 pub use vitals::*;
 
 use crate::account::{Role, UserId};

@@ -2,6 +2,7 @@
 
 mod ago;
 mod badge;
+mod bars;
 mod copy_text;
 mod field;
 mod moment;
@@ -15,8 +16,9 @@ mod words;
 pub use ago::Ago;
 pub use badge::{Badge, DeviceStatus, Tone};
 pub use copy_text::{CopyButton, CopyText};
+pub use bars::DayBars;
 pub use field::{Answer, Field, TextField, field_error, form_error};
-pub use moment::Moment;
+pub use moment::{Moment, date_text};
 pub use nav::Nav;
 pub use notice::{ErrorNotice, Notice, Toasts};
 pub use picture::{Picture, ratio_class, ratio_index, ratio_of};

@@ -8,6 +8,11 @@ pub fn utc_text(unix_ms: i64) -> String {
     format!("{date} {hour:02}:{minute:02} UTC")
 }
 
+/// `2026-11-24`, of Unix milliseconds, in UTC.
+pub fn date_text(unix_ms: i64) -> String {
+    civil(unix_ms).0
+}
+
 /// `2026-11-24T16:34:09Z`, for `<time datetime>`.
 pub(super) fn iso_text(unix_ms: i64) -> String {
     let (date, hour, minute, second) = civil(unix_ms);

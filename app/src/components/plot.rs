@@ -8,7 +8,7 @@ const WIDTH: f64 = 240.0;
 const HEIGHT: f64 = 64.0;
 
 /// The smallest of 1, 2, 5 × 10ⁿ that is not below `value`: the top of a readable axis.
-fn nice_ceiling(value: f64) -> f64 {
+pub(super) fn nice_ceiling(value: f64) -> f64 {
     if !(value.is_finite() && value > 0.0) {
         return 1.0;
     }

@@ -7,6 +7,7 @@ use super::{
     AddOn, DeviceBadge, Estimate, GenerationForm, ModelSummary, SubmitGeneration,
     estimate_generation, load_device_badge,
 };
+use crate::account::QuotaLine;
 use crate::components::{
     DeviceStatus, ErrorNotice, Field, Notice, Tone, field_error, form_error, seconds_text,
 };
@@ -99,6 +100,7 @@ pub fn Composer(
                     </button>
                     <div class="expect">
                         <EstimateLine draft=draft device=device/>
+                        <QuotaLine/>
                         {move || view! { <DeviceStatus badge=device.get()/> }}
                     </div>
                     <Fold wrong_inside=wrong_inside>

@@ -1,6 +1,7 @@
 //! A backend of fixed answers that remembers what it was asked, and the way to ask it for a page.
 
 mod people;
+mod usage;
 
 use crate::machine;
 use async_trait::async_trait;
@@ -33,6 +34,8 @@ pub struct House {
     pub two_step: bool,
     /// How many images the viewer has.
     pub images: usize,
+    /// The quota of everybody.
+    pub limits: QuotaLimits,
     /// What was asked that changes something.
     pub asked: Mutex<Vec<String>>,
 }
@@ -143,6 +146,7 @@ fn context(
         people: house.clone(),
         outside: Some("the lab".into()),
         models: house.clone(),
+        usage: house.clone(),
     };
     move || {
         provide_context(backend.clone());

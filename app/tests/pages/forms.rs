@@ -474,3 +474,66 @@ async fn somebody_is_removed_only_with_a_word_about_their_images() {
         }
     }
 }
+
+#[tokio::test]
+async fn quotas_and_weights_are_set_without_wasm() {
+    let house = house();
+    let people = "/admin/people/2";
+    let form = "id=2&day_images=5&day_seconds=&month_images=&month_seconds=3600";
+    let answer = post(&house, admin(), "/app/set_own_quota", people, form).await;
+    assert_eq!(answer.status, 302);
+    post(
+        &house,
+        admin(),
+        "/app/set_own_quota",
+        people,
+        "id=2&as_everybody=true",
+    )
+    .await;
+    post(
+        &house,
+        admin(),
+        "/app/set_weight",
+        people,
+        "id=2&weight=0%2C5",
+    )
+    .await;
+    post(
+        &house,
+        admin(),
+        "/app/set_everybodys_quota",
+        "/admin/people",
+        "day_images=0&day_seconds=&month_images=&month_seconds=",
+    )
+    .await;
+    assert_eq!(
+        house.taken(),
+        [
+            "quota of 2: 5 images a day, 3600 s a month",
+            "quota of 2: as everybody",
+            "weight of 2: 0.5",
+            "quota: 0 images a day",
+        ]
+    );
+    for wrong in [
+        "day_images=many",
+        "day_images=1.5",
+        "day_images=99999999999",
+    ] {
+        let answer = post(
+            &house,
+            admin(),
+            "/app/set_everybodys_quota",
+            "/admin/people",
+            wrong,
+        )
+        .await;
+        let location = answer.location.expect("back to the form");
+        let path = location
+            .strip_prefix("http://localhost")
+            .unwrap_or(&location);
+        let page = get(&house, admin(), path).await;
+        assert!(page.html.contains("Give a whole number"), "{wrong}");
+    }
+    assert!(house.taken().is_empty());
+}

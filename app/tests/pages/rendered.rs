@@ -2,7 +2,7 @@
 
 use crate::fake::{HOSTILE, House, Page, admin, get, member};
 use crate::html::{Tag, tags};
-use atelier_app::account::Viewer;
+use atelier_app::account::{QuotaLimits, Viewer};
 use atelier_app::studio::JobState;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,11 +22,23 @@ fn busy() -> Arc<House> {
     Arc::new(house)
 }
 
+/// Limits of every kind.
+const LIMITS: QuotaLimits = QuotaLimits {
+    day_images: Some(5),
+    day_seconds: Some(600),
+    month_images: Some(50),
+    month_seconds: Some(7200),
+};
+
 async fn every_page() -> Vec<(&'static str, Page)> {
     let busy = busy();
     let blank = Arc::new(House::default());
     let setup = Arc::new(House {
         is_empty: true,
+        ..House::default()
+    });
+    let limited = Arc::new(House {
+        limits: LIMITS,
         ..House::default()
     });
     let mut pages = Vec::new();
@@ -56,6 +68,12 @@ async fn every_page() -> Vec<(&'static str, Page)> {
         (&busy, admin(), "/admin/people/2"),
         (&busy, admin(), "/admin/people/2/images"),
         (&busy, admin(), "/admin/audit?act=user"),
+        (&busy, admin(), "/admin/usage"),
+        (&busy, admin(), "/admin/usage?days=365&user=2"),
+        (&blank, admin(), "/admin/usage?days=7"),
+        (&limited, member(), "/"),
+        (&limited, member(), "/account"),
+        (&limited, admin(), "/admin/people/2"),
         (&busy, None, "/join/open-sesame"),
         (&busy, None, "/join/wrong"),
         (&busy, None, "/sign-up"),
@@ -94,6 +112,11 @@ async fn statuses_say_what_the_page_is() {
         (member(), "/admin/audit", 403),
         (admin(), "/admin/people/2/images", 200),
         (member(), "/admin/people/2/images", 403),
+        (admin(), "/admin/usage", 200),
+        (admin(), "/admin/usage?days=365&user=2", 200),
+        (admin(), "/admin/usage?user=99", 404),
+        (admin(), "/admin/usage?user=x", 404),
+        (member(), "/admin/usage", 403),
         (None, "/join/open-sesame", 200),
         (None, "/join/wrong", 404),
         (None, "/sign-up", 200),
@@ -562,4 +585,57 @@ async fn the_admin_page_tells_how_models_and_fetches_stand() {
     for words in ["Delete demo from", "Make demo the default"] {
         assert!(!page.html.contains(words), "{words}");
     }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_quota_is_shown_where_there_is_one() {
+    let limited = Arc::new(House {
+        limits: LIMITS,
+        ..House::default()
+    });
+    for path in ["/", "/account"] {
+        let page = get(&limited, member(), path).await;
+        assert!(page.html.contains("0 of 5 images left today"), "{path}");
+        let page = get(&busy(), member(), path).await;
+        assert!(!page.html.contains("left today"), "{path}");
+    }
+    let studio = get(&limited, member(), "/").await.html;
+    assert!(studio.contains("There is more from"), "{studio}");
+    let account = get(&limited, member(), "/account").await.html;
+    assert!(account.contains("1 h 0 min of 2 h 0 min of device time left this month"));
+}
+
+#[tokio::test]
+async fn every_plot_of_usage_has_its_numbers_in_a_table() {
+    let page = get(&busy(), admin(), "/admin/usage?days=7").await;
+    for words in [
+        "Images a day: 44 in all, at most 41 on one day",
+        "Device time a day: 15 min 12 s in all",
+        "between 7.5 s and 9.0 s, latest 7.5 s",
+        "2026-11-24",
+        "users who were removed",
+        "60.0 GiB of 240.0 GiB are free",
+        "3 · 3.0 MiB",
+    ] {
+        assert!(page.html.contains(words), "{words}");
+    }
+    let tags = tags(&page.html);
+    let plots = with(&tags, "svg")
+        .iter()
+        .filter(|tag| {
+            tag.get("class")
+                .is_some_and(|class| class.starts_with("plot"))
+        })
+        .count();
+    assert_eq!((plots, with(&tags, "table").len()), (3, 4));
+    let ranges: Vec<_> = tags
+        .iter()
+        .filter(|tag| tag.get("aria-current") == Some("true"))
+        .filter_map(|tag| tag.get("href"))
+        .collect();
+    assert_eq!(ranges, ["/admin/usage?days=7"]);
+    let blank = Arc::new(House::default());
+    let page = get(&blank, admin(), "/admin/usage").await;
+    assert!(page.html.contains("Nothing was made in these days."));
+    assert!(page.html.contains("No speed was measured in these days."));
 }

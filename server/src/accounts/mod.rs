@@ -9,6 +9,7 @@ pub mod outside; // people whom a provider vouches for
 mod password; // what is accepted; the bounded argon2 pool
 pub mod people; // what administrators do to people
 mod port; // what pages ask
+pub mod quotas; // what a user may have of the devices in a day and a month
 mod resets; // links that set a password
 mod session; // secrets and their cookie
 mod setup; // the one-time code of an empty server

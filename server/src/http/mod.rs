@@ -108,6 +108,7 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
             get(native::job).delete(native::cancel_job),
         )
         .route("/api/jobs/{id}/cancel", post(native::cancel_job))
+        .route("/api/quota", get(native::quota))
         .route("/api/models", get(native::list_models))
         .route("/api/loras", get(native::list_loras))
         .route("/api/vaes", get(native::list_vaes))

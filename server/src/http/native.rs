@@ -3,7 +3,8 @@
 use super::problem::Problem;
 use super::viewer::ApiViewer;
 use crate::startup::Services;
-use atelier_app::backend::Jobs as _;
+use atelier_app::account::QuotaReport;
+use atelier_app::backend::{Jobs as _, Usage as _};
 use atelier_app::studio::{AddOn, JobId, JobState, JobView, ModelSummary};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -57,6 +58,14 @@ pub(super) async fn cancel_job(
     Ok(Json(
         services.jobs.cancel(&viewer, &JobId(id)).await?.into(),
     ))
+}
+
+/// `GET /api/quota`: what the caller may have in a day and a month, and has had.
+pub(super) async fn quota(
+    ApiViewer(viewer): ApiViewer,
+    State(services): State<Services>,
+) -> Result<Json<QuotaReport>, Problem> {
+    Ok(Json(services.usage.quota(&viewer).await?))
 }
 
 /// `GET /api/models`, the default first.

@@ -54,6 +54,12 @@ pub fn units(settings: &Settings) -> f64 {
     f64::from(steps(settings)) * f64::from(settings.width) * f64::from(settings.height) * passes
 }
 
+/// The same work as the page about usage counts it: steps × megapixels with guidance, half of that
+/// without.
+pub fn work(settings: &Settings) -> f64 {
+    units(settings) / 2e6
+}
+
 impl Speed {
     /// The speed of `model` on the kind of `device` (`cpu`, `cuda:0`) from the latest images, newest
     /// first; `None` when none is of that model and made there.

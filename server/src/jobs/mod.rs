@@ -10,10 +10,12 @@ pub mod progress; // the news board
 pub mod protocol; // what server and worker say to each other
 pub mod queue; // the SQL: six statements and some looks
 mod recipe; // what decides an image's pixels
+mod refusal; // what is said when the queue is full
 mod store; // looks at the queue
 mod submission; // from a request to jobs
 mod supervisor; // worker processes, kept running
 mod terms; // what the queue speaks of
+mod timeline; // when waiting jobs begin and end
 pub mod worker; // such a process
 
 pub use submission::{Submitted, SubmittedAll};
@@ -40,11 +42,13 @@ use atelier_app::studio::{
 use estimate::Speed;
 use progress::Board;
 use protocol::Order;
-use queue::{Dead, JobRow, Limits, Queue, Waiting};
+use queue::{Dead, JobRow, Limits, Queue};
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use supervisor::Supervisor;
+use timeline::Timeline;
 
 /// What a job is thought to cost, in device-seconds, while its model was never measured.
 const UNMEASURED_COST_S: f64 = 10.0;
@@ -321,30 +325,34 @@ impl JobService {
         Ok(Speed::measured(model, &device, &latest))
     }
 
-    async fn cost(&self, settings: &Settings) -> Result<f64, ServerError> {
+    /// What a job will take, in device-seconds, and whether that is more than a guess.
+    async fn cost(&self, settings: &Settings) -> Result<(f64, bool), ServerError> {
         let speed = self.speed(&settings.model).await?;
-        Ok(speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(settings)))
+        let takes_s = speed.map(|speed| speed.takes_s(settings));
+        Ok((takes_s.unwrap_or(UNMEASURED_COST_S), takes_s.is_some()))
     }
 
-    /// How many workers share the queue.
-    fn lanes(&self) -> f64 {
+    /// The workers that share the queue, and how long what runs now keeps them.
+    fn timeline(&self, running: &[(UserId, f64)]) -> Timeline {
         let plan = self.devices.plan();
-        let count = plan
+        let workers = plan
             .borrow()
             .lanes
             .iter()
             .filter(|lane| !lane.standby)
             .count();
-        count.max(1) as f64
+        let left: Vec<f64> = running.iter().map(|(_, left_s)| *left_s).collect();
+        Timeline::new(workers, &left)
     }
 
-    /// Seconds until the devices are through with what runs now, all of it after each other.
-    async fn running_left_s(&self) -> Result<f64, ServerError> {
-        let mut left = 0.0;
-        for job in self.queue.running().await? {
-            left += self
-                .left_s(&job, self.speed(&job.settings.model).await?)
-                .unwrap_or(UNMEASURED_COST_S);
+    /// Whose jobs run now, and the seconds left of each.
+    async fn running_left(&self) -> Result<Vec<(UserId, f64)>, ServerError> {
+        let running = self.queue.running().await?;
+        let mut left = Vec::with_capacity(running.len());
+        for job in running {
+            let speed = self.speed(&job.settings.model).await?;
+            let left_s = self.left_s(&job, speed).unwrap_or(UNMEASURED_COST_S);
+            left.push((job.user_id, left_s));
         }
         Ok(left)
     }
@@ -364,26 +372,14 @@ impl JobService {
         Some((speed?.takes_s(&row.settings) - spent_s).max(0.0))
     }
 
-    async fn too_many(&self, user: UserId, own: bool) -> Result<AppError, ServerError> {
-        // A place comes free when the next job ends.
-        let left = self.running_left_s().await?;
-        let retry_after_s = left.ceil().clamp(1.0, 3600.0) as u32;
-        tracing::info!(user = user.0, own, "the queue is full");
-        let message = if own {
-            format!(
-                "You have {} images waiting, which is the limit. Wait for one to finish, or cancel one.",
-                self.limits.per_user
-            )
-        } else {
-            format!(
-                "The queue is full ({} images). Try again in about {retry_after_s} s.",
-                self.limits.total
-            )
-        };
-        Ok(AppError::TooMany {
-            message,
-            retry_after_s,
-        })
+    /// The place of every waiting job in the fair order, and in how many seconds it begins.
+    async fn places(&self) -> Result<HashMap<JobId, (u32, f64)>, ServerError> {
+        let waiting = self.queue.fair_order(None).await?;
+        let mut line = self.timeline(&self.running_left().await?);
+        let places = (0..).zip(waiting);
+        Ok(places
+            .map(|(place, job)| (job.id, (place, line.next(job.cost).0)))
+            .collect())
     }
 
     async fn view(&self, row: JobRow) -> Answer<JobView> {
@@ -391,7 +387,8 @@ impl JobService {
     }
 
     async fn views(&self, rows: Vec<JobRow>) -> Answer<Vec<JobView>> {
-        let mut order: Option<(Vec<Waiting>, f64)> = None;
+        // Each waiting job's place and when it begins, found out once and only where a job waits.
+        let mut order: Option<HashMap<JobId, (u32, f64)>> = None;
         let mut views = Vec::with_capacity(rows.len());
         for row in rows {
             let speed = self.speed(&row.settings.model).await?;
@@ -400,21 +397,13 @@ impl JobService {
             match row.state {
                 JobState::Queued => {
                     if order.is_none() {
-                        let waiting = self
-                            .queue
-                            .fair_order(None)
-                            .await
-                            .map_err(ServerError::from)?;
-                        order = Some((waiting, self.running_left_s().await?));
+                        order = Some(self.places().await?);
                     }
-                    if let Some((waiting, running)) = &order {
-                        let place = waiting.iter().position(|job| job.id == row.id);
-                        position = place.and_then(|place| u32::try_from(place).ok());
-                        seconds_left = speed.zip(place).map(|(speed, place)| {
-                            let before = waiting[..place].iter().map(|job| job.cost).sum::<f64>();
-                            (running + before) / self.lanes() + speed.takes_s(&row.settings)
-                        });
-                    }
+                    let place = order.as_ref().and_then(|order| order.get(&row.id));
+                    position = place.map(|(place, _)| *place);
+                    seconds_left = speed
+                        .zip(place)
+                        .map(|(speed, (_, starts_s))| starts_s + speed.takes_s(&row.settings));
                 }
                 JobState::Running => seconds_left = self.left_s(&row, speed),
                 JobState::Done | JobState::Failed | JobState::Cancelled => {}
@@ -520,14 +509,12 @@ impl Jobs for JobService {
             .fair_order(Some((viewer.id, cost)))
             .await
             .map_err(ServerError::from)?;
-        let ahead: f64 = order
-            .iter()
-            .take_while(|job| !job.id.0.is_empty())
-            .map(|job| job.cost)
-            .sum();
-        let running = self.running_left_s().await?;
+        let mut line = self.timeline(&self.running_left().await?);
+        for job in order.iter().take_while(|job| !job.id.0.is_empty()) {
+            line.next(job.cost);
+        }
         Ok(Estimate {
-            starts_in_s: speed.map(|_| (running + ahead) / self.lanes()),
+            starts_in_s: speed.map(|_| line.free_at()),
             takes_s: speed.map(|speed| speed.takes_s(&settings) * f64::from(count)),
         })
     }

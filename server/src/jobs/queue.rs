@@ -6,14 +6,17 @@
 //!
 //! Fairness is virtual time: the user whose device-seconds divided by weight are smallest goes
 //! next. A user who comes back from idling starts at the smallest time of those who wait, so idling
-//! banks no credit.
+//! banks no credit. Where a job ends, the device's time is also counted as its owner's (`crate::usage`).
 
 pub use super::fairness::Waiting;
 pub use super::terms::{
     Claim, Dead, Enqueued, EnqueuedAll, JobRow, LeftBehind, Limits, NewImage, NewJob, Place, Pulse,
 };
 
+use super::estimate;
+use crate::accounts::quotas::{Wish, shortfall};
 use crate::db::{Db, Write, now_ms};
+use crate::usage::store as usage;
 use atelier_app::account::UserId;
 use atelier_app::gallery::ImageId;
 use atelier_app::studio::{JobId, JobState, Settings};
@@ -46,6 +49,7 @@ impl Queue {
         let job = NewJob {
             settings: settings.clone(),
             cost,
+            cost_is_measured: true,
             from_image: None,
         };
         let first = |mut rows: Vec<JobRow>| {
@@ -59,8 +63,9 @@ impl Queue {
             match self.enqueue_all(user, &[job], idem_key, limits).await? {
                 EnqueuedAll::New(rows) => Enqueued::New(first(rows)?),
                 EnqueuedAll::Replayed(rows) => Enqueued::Replayed(first(rows)?),
-                EnqueuedAll::UserFull => Enqueued::UserFull,
-                EnqueuedAll::QueueFull => Enqueued::QueueFull,
+                EnqueuedAll::UserFull(_) => Enqueued::UserFull,
+                EnqueuedAll::QueueFull(_) => Enqueued::QueueFull,
+                EnqueuedAll::OverQuota(lacks) => Enqueued::OverQuota(lacks),
                 EnqueuedAll::UploadGone => return Err(sqlx::Error::RowNotFound),
             },
         )
@@ -94,26 +99,41 @@ impl Queue {
                 return Ok(EnqueuedAll::Replayed(earlier));
             }
         }
-        let (own, all): (i64, i64) = sqlx::query_as(
+        let (own, all): (u32, u32) = sqlx::query_as(
             "select count(*) filter (where user_id = ?), count(*)
              from job where state in ('queued', 'running')",
         )
         .bind(user.0)
         .fetch_one(&mut *write)
         .await?;
-        let waiting = jobs.iter().filter(|job| job.from_image.is_none()).count();
-        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-        if waiting > 0 && own.saturating_add(waiting) > i64::from(limits.per_user) {
-            return Ok(EnqueuedAll::UserFull);
+        let to_make = || jobs.iter().filter(|job| job.from_image.is_none());
+        let waiting = u32::try_from(to_make().count()).unwrap_or(u32::MAX);
+        // What is there already costs nothing, whatever is used up.
+        if waiting > 0 {
+            if own.saturating_add(waiting) > limits.per_user {
+                return Ok(EnqueuedAll::UserFull(own));
+            }
+            if all.saturating_add(waiting) > limits.total {
+                return Ok(EnqueuedAll::QueueFull(all));
+            }
+            let wish = Wish {
+                images: waiting,
+                seconds: to_make()
+                    .all(|job| job.cost_is_measured)
+                    .then(|| to_make().map(|job| job.cost).sum()),
+            };
+            if let Some(lacks) = shortfall(&mut write, user, wish, now_ms()).await? {
+                return Ok(EnqueuedAll::OverQuota(lacks));
+            }
         }
-        if waiting > 0 && all.saturating_add(waiting) > i64::from(limits.total) {
-            return Ok(EnqueuedAll::QueueFull);
-        }
-        // Idling banks no credit: whoever has nothing here starts level with the least served of those who have.
+        // Idling banks no credit and leaves no debt: whoever has nothing here starts level with the
+        // least served of those who have, and where nobody has, with whoever was served most. (What
+        // somebody had while nobody else wanted it is not held against them.)
         sqlx::query(
-            "insert into share (user_id, vtime) values (?1, coalesce((
-                 select min(s.vtime) from share s where exists (
-                     select 1 from job j where j.user_id = s.user_id and j.state in ('queued', 'running'))), 0))
+            "insert into share (user_id, vtime) values (?1, coalesce(
+                 (select min(s.vtime) from share s where exists (
+                     select 1 from job j where j.user_id = s.user_id and j.state in ('queued', 'running'))),
+                 (select max(vtime) from share), 0))
              on conflict (user_id) do update set vtime = max(vtime, excluded.vtime)
                  where not exists (
                      select 1 from job j where j.user_id = ?1 and j.state in ('queued', 'running'))",
@@ -325,6 +345,9 @@ impl Queue {
         .execute(&mut *write)
         .await?;
         charge(&mut write, claim.user_id, device_seconds - cost).await?;
+        usage::add(&mut write, claim.user_id, device_seconds, 1, now).await?;
+        let work = estimate::work(&claim.settings);
+        usage::add_speed(&mut write, &claim.settings.model, &image.facts, work, now).await?;
         write.commit().await?;
         Ok(true)
     }
@@ -332,20 +355,26 @@ impl Queue {
     /// Step 4b: Ends a job without an image. `false`: the claim was lost.
     pub async fn fail(&self, claim: &Claim, words: &str) -> Result<bool, sqlx::Error> {
         let mut write = self.db.write().await?;
-        let ended = sqlx::query(
+        let now = now_ms();
+        let cost: Option<f64> = sqlx::query_scalar(
             "update job set state = case when cancel then 'cancelled' else 'failed' end,
                  error = case when cancel then null else ? end,
                  finished_at = ?, lease_until = null, owner = null, phase = null
-             where id = ? and fence = ? and state = 'running'",
+             where id = ? and fence = ? and state = 'running' returning cost",
         )
         .bind(words)
-        .bind(now_ms())
+        .bind(now)
         .bind(&claim.id.0)
         .bind(claim.fence)
-        .execute(&mut *write)
+        .fetch_optional(&mut *write)
         .await?;
+        if let Some(cost) = cost {
+            let device_seconds = seconds_since(claim.started_at, now);
+            charge(&mut write, claim.user_id, device_seconds - cost).await?;
+            usage::add(&mut write, claim.user_id, device_seconds, 0, now).await?;
+        }
         write.commit().await?;
-        Ok(ended.rows_affected() == 1)
+        Ok(cost.is_some())
     }
 
     /// Step 4c: Ends a cancelled job at its worker's word. `false`: the claim was lost.
@@ -355,17 +384,19 @@ impl Queue {
         device_seconds: f64,
     ) -> Result<bool, sqlx::Error> {
         let mut write = self.db.write().await?;
+        let now = now_ms();
         let cost: Option<f64> = sqlx::query_scalar(
             "update job set state = 'cancelled', finished_at = ?, lease_until = null, owner = null, phase = null
              where id = ? and fence = ? and state = 'running' returning cost",
         )
-        .bind(now_ms())
+        .bind(now)
         .bind(&claim.id.0)
         .bind(claim.fence)
         .fetch_optional(&mut *write)
         .await?;
         if let Some(cost) = cost {
             charge(&mut write, claim.user_id, device_seconds - cost).await?;
+            usage::add(&mut write, claim.user_id, device_seconds, 0, now).await?;
         }
         write.commit().await?;
         Ok(cost.is_some())
@@ -451,6 +482,11 @@ pub(super) async fn charge(
         .execute(&mut **write)
         .await
         .map(|_| ())
+}
+
+/// Seconds that a device spent since a job was claimed.
+pub(super) fn seconds_since(started_at: i64, now: i64) -> f64 {
+    (now - started_at).max(0) as f64 / 1000.0
 }
 
 /// An idempotency key of one job among several. A client's key cannot hold the separator.

@@ -32,7 +32,7 @@ impl Queue {
             });
         }
         let mut shares = HashMap::new();
-        let mut least_active: Option<f64> = None;
+        let (mut least_active, mut most): (Option<f64>, f64) = (None, 0.0);
         let rows = sqlx::query(
             "select user_id, vtime, weight, exists (select 1 from job j
                  where j.user_id = share.user_id and j.state in ('queued', 'running')) as active from share",
@@ -43,6 +43,7 @@ impl Queue {
         for row in &rows {
             let user = UserId(row.try_get("user_id")?);
             let vtime: f64 = row.try_get("vtime")?;
+            most = most.max(vtime);
             if row.try_get("active")? {
                 least_active = Some(least_active.map_or(vtime, |least| least.min(vtime)));
             } else {
@@ -51,7 +52,8 @@ impl Queue {
             shares.insert(user, (vtime, row.try_get("weight")?));
         }
         if let Some((user_id, cost)) = extra {
-            let least = least_active.unwrap_or(0.0);
+            // As the queue itself lets somebody in.
+            let least = least_active.unwrap_or(most);
             let known = shares.entry(user_id).or_insert((least, 1.0));
             if idle.contains(&user_id) {
                 known.0 = known.0.max(least);

@@ -5,6 +5,7 @@ use super::progress::Board;
 use super::protocol::Order;
 use super::queue::{EnqueuedAll, JobRow, NewJob};
 use super::recipe::{fingerprint, kind, recipe};
+use super::refusal::Full;
 use super::{JobService, LONGEST_KEY};
 use crate::error::ServerError;
 use crate::gallery::ImageHash;
@@ -92,7 +93,7 @@ impl JobService {
             settings.mask = Some(self.uploads.resolve(viewer, "mask", source).await?);
         }
         check_mask_size(&settings)?;
-        let cost = self.cost(&settings).await?;
+        let (cost, cost_is_measured) = self.cost(&settings).await?;
         let mut jobs = Vec::with_capacity(count as usize);
         for place in 0..u64::from(count) {
             let settings = Settings {
@@ -107,9 +108,12 @@ impl JobService {
             jobs.push(NewJob {
                 settings,
                 cost,
+                cost_is_measured,
                 from_image,
             });
         }
+        let to_make = jobs.iter().filter(|job| job.from_image.is_none()).count();
+        let to_make = u32::try_from(to_make).unwrap_or(MAX_IMAGES);
         let enqueued = self
             .queue
             .enqueue_all(viewer.id, &jobs, idem_key, self.limits)
@@ -118,8 +122,19 @@ impl JobService {
         let (rows, replayed) = match enqueued {
             EnqueuedAll::New(rows) => (rows, false),
             EnqueuedAll::Replayed(rows) => (rows, true),
-            EnqueuedAll::UserFull => return Err(self.too_many(viewer.id, true).await?),
-            EnqueuedAll::QueueFull => return Err(self.too_many(viewer.id, false).await?),
+            EnqueuedAll::UserFull(open) => {
+                return Err(self.too_many(viewer.id, Full::Own(open), to_make).await?);
+            }
+            EnqueuedAll::QueueFull(open) => {
+                return Err(self.too_many(viewer.id, Full::All(open), to_make).await?);
+            }
+            EnqueuedAll::OverQuota(lacks) => {
+                tracing::info!(user = viewer.id.0, "a quota is used up");
+                return Err(AppError::TooMany {
+                    message: lacks.message,
+                    retry_after_s: lacks.retry_after_s,
+                });
+            }
             EnqueuedAll::UploadGone => return Err(AppError::NotFound),
         };
         if !replayed {

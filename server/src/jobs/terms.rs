@@ -1,5 +1,6 @@
 //! What the queue speaks of: rows, claims, and what became of a request or a heartbeat.
 
+use crate::accounts::quotas::Shortfall;
 use crate::gallery::Facts;
 use atelier_app::account::UserId;
 use atelier_app::gallery::ImageId;
@@ -54,6 +55,8 @@ pub struct NewJob {
     pub settings: Settings,
     /// What it is thought to cost, in device-seconds.
     pub cost: f64,
+    /// Whether that comes from measurements; a guess alone is no reason to refuse a job.
+    pub cost_is_measured: bool,
     /// An earlier image that is just that: the job is done at once.
     pub from_image: Option<ImageId>,
 }
@@ -65,10 +68,12 @@ pub enum EnqueuedAll {
     New(Vec<JobRow>),
     /// The same idempotency key came before: these are its jobs.
     Replayed(Vec<JobRow>),
-    /// The user would have more than allowed.
-    UserFull,
-    /// Everybody together would.
-    QueueFull,
+    /// The user would have more than allowed; how many they have.
+    UserFull(u32),
+    /// Everybody together would; how many there are.
+    QueueFull(u32),
+    /// The user's quota does not cover it.
+    OverQuota(Shortfall),
     /// An image to start from is gone.
     UploadGone,
 }
@@ -84,6 +89,8 @@ pub enum Enqueued {
     UserFull,
     /// Everybody together has.
     QueueFull,
+    /// The user's quota is used up.
+    OverQuota(Shortfall),
 }
 
 /// A job in a worker's hands.

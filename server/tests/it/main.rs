@@ -18,6 +18,7 @@ mod device_probe; // that are never used, each for its reason
 mod devices;
 mod events; // the live stream
 mod fairness; // who goes next, on a simulated clock
+mod fairness_seeds; // fair shares as properties, over many seeds
 mod fake_hub; // plays the Hugging Face hub
 mod front_door;
 mod gallery;
@@ -36,6 +37,7 @@ mod models_fetch; // from that hub
 mod models_page; // what administrators do with them
 mod native_api; // the JSON API
 mod personas;
+mod quotas; // days and months, weights, what was used
 mod test_app; // people with tokens
 mod tokens;
 mod vitals; // load, memory, temperature

@@ -7,11 +7,13 @@ mod leaving;
 mod look_page;
 mod people_page;
 mod person_page;
+mod quota_form;
 mod users;
 
 pub use audit_page::AuditLogPage;
 pub use calls::*;
 pub use look_page::LookAtImagesPage;
+pub(super) use people_page::AdminsOnly;
 pub use people_page::{AdminNav, PeoplePage};
 pub use person_page::PersonPage;
 

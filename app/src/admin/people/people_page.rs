@@ -1,6 +1,7 @@
 //! `/admin/people`: everybody, who waits at the door, and the links that let people in.
 
 use super::invitations::{Invitations, provide_latest_link};
+use super::quota_form::EverybodysQuota;
 use super::users::{NewUser, Users};
 use super::{AllowLooks, AnswerSignUp, PeopleData, SetSelfSignUp, SignUpRow, load_people};
 use crate::account::Viewer;
@@ -12,7 +13,7 @@ use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::hooks::use_location;
 
-/// The three parts of the administrator's corner.
+/// The parts of the administrator's corner.
 #[component]
 pub fn AdminNav() -> impl IntoView {
     let path = use_location().pathname;
@@ -29,6 +30,7 @@ pub fn AdminNav() -> impl IntoView {
         <nav class="tabs" aria-label="Administration">
             {tab("/admin", "Machine and queue")}
             {tab("/admin/people", "People")}
+            {tab("/admin/usage", "Usage")}
             {tab("/admin/audit", "Audit log")}
         </nav>
     }
@@ -84,6 +86,7 @@ fn People() -> impl IntoView {
             </Transition>
             // Outside of what is asked for again, so that its word on the new user stays.
             <NewUser changes=changes/>
+            <EverybodysQuota/>
         </div>
     }
 }

@@ -4,6 +4,7 @@ use super::super::{SetUserDisabled, UserRow};
 use super::invitations::{RoleField, SecretLink};
 use super::leaving::LeavingCard;
 use super::people_page::{AdminNav, AdminsOnly, failed, renew_after};
+use super::quota_form::PersonQuotaCard;
 use super::{EndTwoStepOf, MadeLink, MakeResetLink, PersonData, SetUserRole, load_person};
 use crate::account::UserId;
 use crate::components::{Badge, ErrorNotice, Moment, Tone, bytes_text};
@@ -114,6 +115,7 @@ fn Facts(data: PersonData, changes: RwSignal<u32>) -> impl IntoView {
         </section>
         <RoleCard user=user.clone() is_me=is_me changes=changes/>
         <ResetCard user=user.clone() two_step=two_step changes=changes/>
+        <PersonQuotaCard id=user.id/>
         <DoorCard user=user.clone() is_me=is_me changes=changes/>
         {(!is_me).then(|| view! { <LeavingCard user=user others=others looks=looks/> })}
     }

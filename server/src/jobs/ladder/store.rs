@@ -3,7 +3,10 @@
 
 use super::{Descent, Rung};
 use crate::db::{Write, now_ms};
-use crate::jobs::queue::{Claim, Dead, LeftBehind, Queue, charge, from_json, to_json};
+use crate::jobs::queue::{
+    Claim, Dead, LeftBehind, Queue, charge, from_json, seconds_since, to_json,
+};
+use crate::usage::store as usage;
 use atelier_app::account::UserId;
 use atelier_app::studio::JobId;
 use sqlx::Row;
@@ -86,7 +89,7 @@ impl Queue {
         let mut write = self.db.write().await?;
         let now = now_ms();
         let rows = sqlx::query(
-            "select id, user_id, coalesce(owner, '') as owner, cost, phase, rungs from job
+            "select id, user_id, coalesce(owner, '') as owner, cost, started_at, phase, rungs from job
              where state = 'running' and (lease_until < ? or owner = ? or ?)",
         )
         .bind(now)
@@ -134,6 +137,10 @@ impl Queue {
             // sends such jobs waits for their turn like everybody else.
             if forgiven {
                 charge(&mut write, user, -row.try_get::<f64, _>("cost")?).await?;
+            } else {
+                let started: Option<i64> = row.try_get("started_at")?;
+                let spent = seconds_since(started.unwrap_or(now), now);
+                usage::add(&mut write, user, spent, 0, now).await?;
             }
             reaped.push((JobId(id), user, had));
         }
