@@ -243,6 +243,9 @@ fn EstimateLine(draft: Draft, device: Signal<DeviceBadge>) -> impl IntoView {
 }
 
 fn estimate_text(estimate: &Estimate, device: &str) -> String {
+    if let Some(held) = &estimate.held {
+        return held.clone();
+    }
     let starts = match estimate.starts_in_s {
         None => None,
         Some(seconds) if seconds < 1.0 => Some("Starts now".to_owned()),
@@ -276,6 +279,7 @@ mod tests {
                 &Estimate {
                     starts_in_s,
                     takes_s,
+                    held: None,
                 },
                 "CPU",
             )
