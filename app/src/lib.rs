@@ -15,13 +15,16 @@ mod live; // the progress stream as signals
 mod not_found;
 #[cfg(feature = "ssr")]
 mod response; // cookies, statuses, redirects
-mod session; // who this page was rendered for
+pub mod session; // who this page was rendered for, and by which house
 pub mod studio; // asking for an image, watching it appear
 
 use crate::account::{
     AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
 };
-use crate::admin::{AdminPage, AuditLogPage, LookAtImagesPage, PeoplePage, PersonPage, UsagePage};
+use crate::admin::{
+    AdminPage, AuditLogPage, BackupsPage, LookAtImagesPage, ModelsPage, PeoplePage, PersonPage,
+    QueuePage, SettingsPage, UsagePage,
+};
 use crate::components::{Nav, Toasts};
 use crate::gallery::{
     CollectionsPage, ComparePage, Footsteps, GalleryIndexPage, ImagePage, SharedPage, TrashPage,
@@ -75,6 +78,7 @@ pub fn App() -> impl IntoView {
     provide_meta_context();
     hydrated::provide_hydrated();
     let viewer = session::provide_viewer();
+    session::provide_site_name();
     let live = live::provide_live();
     provide_undo();
     provide_way_back();
@@ -101,6 +105,10 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/trash") view=TrashPage ssr=SsrMode::Async/>
                     <Route path=path!("/account") view=AccountPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/models") view=ModelsPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/queue") view=QueuePage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/settings") view=SettingsPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/backups") view=BackupsPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people") view=PeoplePage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people/:id") view=PersonPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people/:id/images") view=LookAtImagesPage ssr=SsrMode::Async/>

@@ -245,6 +245,9 @@ fn EstimateLine(draft: Draft, device: Signal<DeviceBadge>) -> impl IntoView {
 }
 
 fn estimate_text(estimate: &Estimate, device: &str) -> String {
+    if let Some(held) = &estimate.held {
+        return held.clone();
+    }
     let starts = match estimate.starts_in_s {
         None => None,
         Some(seconds) if seconds < 1.0 => Some("Starts now".to_owned()),
@@ -278,6 +281,7 @@ mod tests {
                 &Estimate {
                     starts_in_s,
                     takes_s,
+                    held: None,
                 },
                 "CPU",
             )

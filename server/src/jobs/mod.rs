@@ -3,6 +3,7 @@
 //! The rules are here, the SQL in [`queue`]. A worker process does the work ([`worker`]); the
 //! [`supervisor`] keeps it alive; [`progress`] carries its news to whoever watches.
 
+mod control; // what administrators do to the queue as a whole
 mod estimate; // how long an image takes
 mod fairness; // who goes next
 pub mod ladder; // what a job changes when a device fails it
@@ -18,9 +19,9 @@ mod terms; // what the queue speaks of
 mod timeline; // when waiting jobs begin and end
 pub mod worker; // such a process
 
+pub use control::CANCELLED_BY_ADMIN;
 pub use submission::{Submitted, SubmittedAll};
 
-use crate::config::ServeConfig;
 use crate::db::{Db, now_ms};
 use crate::devices::Devices;
 use crate::error::ServerError;
@@ -28,6 +29,7 @@ use crate::gallery::{Facts, GalleryService};
 use crate::models::AddOns;
 use crate::models::catalog::Catalog;
 use crate::models::fingerprint::Fingerprints;
+use crate::settings::RunTime;
 use crate::startup::Shutdown;
 use crate::uploads::UploadService;
 use async_trait::async_trait;
@@ -37,14 +39,15 @@ use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
 use atelier_app::studio::{
     AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, MAX_IMAGES,
-    ModelSummary, PromptTokens, Settings,
+    ModelSummary, PAUSED, PromptTokens, Settings,
 };
 use estimate::Speed;
 use progress::Board;
 use protocol::Order;
-use queue::{Dead, JobRow, Limits, Queue};
+use queue::{Dead, JobRow, Queue};
 use std::collections::HashMap;
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use supervisor::Supervisor;
@@ -71,14 +74,12 @@ type Measurements = Vec<(Settings, Facts)>;
 /// The queue and its worker.
 pub struct JobService {
     queue: Queue,
-    limits: Limits,
+    settings: Arc<RunTime>,
     models: Arc<Catalog>,
     add_ons: AddOns,
     prints: Arc<Fingerprints>,
     gallery: Arc<GalleryService>,
     uploads: Arc<UploadService>,
-    /// Whether an earlier image of the same recipe is an answer.
-    result_cache: bool,
     devices: Arc<Devices>,
     board: Arc<Board>,
     supervisor: Arc<Supervisor>,
@@ -96,14 +97,15 @@ impl JobService {
     /// When another server uses the same data folder, or the database's.
     pub async fn start(
         db: Db,
-        config: Arc<ServeConfig>,
+        settings: Arc<RunTime>,
         devices: Arc<Devices>,
         models: Arc<Catalog>,
         gallery: Arc<GalleryService>,
         uploads: Arc<UploadService>,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, ServerError> {
-        let lock = lock_folder(&config)?;
+        let config = settings.config().clone();
+        let lock = lock_folder(&config.data_dir.path)?;
         let queue = Queue::new(db);
         // Whatever ran when the last server ended has no worker now: it goes first in line again.
         for (job, _, owner) in queue.reap(Dead::Everybody, supervisor::CRASHED).await? {
@@ -118,16 +120,12 @@ impl JobService {
         );
         Ok(Arc::new(Self {
             queue,
-            limits: Limits {
-                per_user: config.queue_limit_per_user,
-                total: config.queue_limit,
-            },
+            settings,
             models,
             add_ons: AddOns::new(&config.data_dir.path, &config.lora_dirs.paths),
             prints: Arc::default(),
             gallery,
             uploads,
-            result_cache: !config.no_result_cache,
             devices,
             board,
             supervisor,
@@ -217,6 +215,15 @@ impl JobService {
             .needs_model(name)
             .await
             .map_err(ServerError::from)?)
+    }
+
+    /// Whether there is such a job, whoever's it is. For administrators.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_there(&self, id: &JobId) -> Answer<bool> {
+        let row = self.queue.job(id).await.map_err(ServerError::from)?;
+        Ok(row.is_some())
     }
 
     /// Stops anybody's job. For administrators.
@@ -389,6 +396,7 @@ impl JobService {
     async fn views(&self, rows: Vec<JobRow>) -> Answer<Vec<JobView>> {
         // Each waiting job's place and when it begins, found out once and only where a job waits.
         let mut order: Option<HashMap<JobId, (u32, f64)>> = None;
+        let mut held = None;
         let mut views = Vec::with_capacity(rows.len());
         for row in rows {
             let speed = self.speed(&row.settings.model).await?;
@@ -398,11 +406,14 @@ impl JobService {
                 JobState::Queued => {
                     if order.is_none() {
                         order = Some(self.places().await?);
+                        held = self.is_paused().await?.then(|| PAUSED.to_owned());
                     }
                     let place = order.as_ref().and_then(|order| order.get(&row.id));
                     position = place.map(|(place, _)| *place);
                     seconds_left = speed
                         .zip(place)
+                        // Nobody knows when a paused queue goes on.
+                        .filter(|_| held.is_none())
                         .map(|(speed, (_, starts_s))| starts_s + speed.takes_s(&row.settings));
                 }
                 JobState::Running => seconds_left = self.left_s(&row, speed),
@@ -414,6 +425,7 @@ impl JobService {
                 .filter(|_| row.state == JobState::Running);
             let steps = estimate::steps(&row.settings);
             views.push(JobView {
+                held: held.clone().filter(|_| row.state == JobState::Queued),
                 position,
                 seconds_left,
                 phase: match &latest {
@@ -444,8 +456,8 @@ impl JobService {
 }
 
 /// Two servers on one folder would take each other's running jobs for dead.
-fn lock_folder(config: &ServeConfig) -> Result<File, ServerError> {
-    let path = config.data_dir.path.join("serve.lock");
+pub(crate) fn lock_folder(data_dir: &Path) -> Result<File, ServerError> {
+    let path = data_dir.join("serve.lock");
     let file =
         File::create(&path).map_err(ServerError::io(format!("opening {}", path.display())))?;
     match file.try_lock() {
@@ -454,7 +466,7 @@ fn lock_folder(config: &ServeConfig) -> Result<File, ServerError> {
             "data-dir",
             format!(
                 "another Atelier server uses the folder {}; stop it, or choose another with --data-dir",
-                config.data_dir.path.display()
+                data_dir.display()
             ),
         ))),
         Err(std::fs::TryLockError::Error(source)) => Err(ServerError::io(format!(
@@ -501,7 +513,11 @@ impl Jobs for JobService {
             ..request
         };
         let count = wish.num_images.unwrap_or(1).clamp(1, MAX_IMAGES);
-        let settings = self.models.fresh().await.settle(wish, &self.add_ons)?;
+        let settings = self
+            .models
+            .fresh_for(viewer)
+            .await
+            .settle(wish, &self.add_ons)?;
         let speed = self.speed(&settings.model).await?;
         let cost = speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(&settings));
         let order = self
@@ -513,22 +529,28 @@ impl Jobs for JobService {
         for job in order.iter().take_while(|job| !job.id.0.is_empty()) {
             line.next(job.cost);
         }
+        let held = self.held_words().await?;
         Ok(Estimate {
-            starts_in_s: speed.map(|_| line.free_at()),
+            starts_in_s: speed.filter(|_| held.is_none()).map(|_| line.free_at()),
+            held,
             takes_s: speed.map(|speed| speed.takes_s(&settings) * f64::from(count)),
         })
     }
 
-    async fn prompt_tokens(&self, _: &Viewer, request: GenerationRequest) -> Answer<PromptTokens> {
-        let models = self.models.fresh().await;
+    async fn prompt_tokens(
+        &self,
+        viewer: &Viewer,
+        request: GenerationRequest,
+    ) -> Answer<PromptTokens> {
+        let models = self.models.fresh_for(viewer).await;
         // Reading a tokenizer's files takes some ten milliseconds, once per model.
         tokio::task::spawn_blocking(move || models.prompt_tokens(&request))
             .await
             .map_err(|error| ServerError::broken(format!("reading a tokenizer: {error}")))?
     }
 
-    async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {
-        Ok(self.models.fresh().await.summaries())
+    async fn list_models(&self, viewer: &Viewer) -> Answer<Vec<ModelSummary>> {
+        Ok(self.models.fresh_for(viewer).await.summaries())
     }
 
     async fn list_loras(&self, _: &Viewer) -> Answer<Vec<AddOn>> {

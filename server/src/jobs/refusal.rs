@@ -25,9 +25,10 @@ impl JobService {
         full: Full,
         wanted: u32,
     ) -> Result<AppError, ServerError> {
+        let limits = self.settings.limits();
         let (open, limit, whose) = match full {
-            Full::Own(open) => (open, self.limits.per_user, Some(user)),
-            Full::All(open) => (open, self.limits.total, None),
+            Full::Own(open) => (open, limits.per_user, Some(user)),
+            Full::All(open) => (open, limits.total, None),
         };
         tracing::info!(user = user.0, ?full, wanted, "the queue is full");
         if wanted > limit {

@@ -74,6 +74,8 @@ pub enum EnqueuedAll {
     QueueFull(u32),
     /// The user's quota does not cover it.
     OverQuota(Shortfall),
+    /// An administrator lets the queue run empty.
+    Closed,
     /// An image to start from is gone.
     UploadGone,
 }
@@ -91,6 +93,8 @@ pub enum Enqueued {
     QueueFull,
     /// The user's quota is used up.
     OverQuota(Shortfall),
+    /// An administrator lets the queue run empty.
+    Closed,
 }
 
 /// A job in a worker's hands.

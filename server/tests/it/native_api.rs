@@ -61,6 +61,7 @@ async fn an_image_is_answered_and_kept() {
     let nothing = Estimate {
         starts_in_s: None,
         takes_s: None,
+        held: None,
     };
     assert_eq!(estimate().await, nothing);
     let png = app

@@ -73,6 +73,11 @@ impl TestApp {
         Browser::new(self.router.clone())
     }
 
+    /// Somebody who is not signed in, at another application.
+    pub fn anonymous_at(&self, router: axum::Router) -> Browser {
+        Browser::new(router)
+    }
+
     /// The first administrator, made with the setup code when first asked for.
     pub async fn admin(&self) -> &Persona {
         self.admin
@@ -199,7 +204,7 @@ pub fn default_config(data_dir: &Path) -> ServeConfig {
         path: tiny_model(),
     }];
     config.site_root = Some(data_dir.join("site"));
-    config
+    *config
 }
 
 /// Somebody signed in.

@@ -28,9 +28,13 @@ pub fn AdminNav() -> impl IntoView {
     };
     view! {
         <nav class="tabs" aria-label="Administration">
-            {tab("/admin", "Machine and queue")}
+            {tab("/admin", "Overview")}
+            {tab("/admin/models", "Models")}
+            {tab("/admin/queue", "Queue")}
             {tab("/admin/people", "People")}
             {tab("/admin/usage", "Usage")}
+            {tab("/admin/settings", "Settings")}
+            {tab("/admin/backups", "Backups")}
             {tab("/admin/audit", "Audit log")}
         </nav>
     }
