@@ -4,6 +4,7 @@
 
 pub mod account; // who asks
 pub mod admin; // devices, queue, users
+mod announce; // a finished image says so
 #[cfg(feature = "ssr")]
 pub mod backend; // the port: everything a page may ask
 mod components; // what pages are made of
@@ -17,6 +18,8 @@ mod not_found;
 mod response; // cookies, statuses, redirects
 pub mod session; // who this page was rendered for, and by which house
 pub mod studio; // asking for an image, watching it appear
+
+pub use crate::components::percent_encode;
 
 use crate::account::{
     AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
@@ -90,6 +93,7 @@ pub fn App() -> impl IntoView {
         <Title text="Atelier"/>
         <Router>
             <a class="skip" href="#content">"To the content"</a>
+            {is_signed_in.then(announce::follow_in_title)}
             <Nav viewer=viewer/>
             <Footsteps/>
             <main id="content" tabindex="-1">

@@ -17,6 +17,7 @@ pub mod models; // weights on disk, and the embedded demo model
 pub mod oidc; // signing in through a provider
 pub mod settings; // what administrators change at run time
 pub mod startup; // Application::build(config): the only place where parts are joined
+pub mod studio; // what people keep for the studio: presets, styles, used prompts
 pub mod telemetry; // logs
 pub mod uploads; // images that people send to start from
 pub mod usage; // device-seconds, images and space by user; speeds

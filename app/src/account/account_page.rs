@@ -8,6 +8,7 @@ use super::two_step::{TwoStep, provide_two_step};
 use super::{
     ChangeName, ChangePassword, RevokeOtherSessions, RevokeSession, SessionSummary, load_account,
 };
+use crate::announce::NotificationsCard;
 use crate::components::{ErrorNotice, Moment, Notice, TextField, Tone, field_error, form_error};
 use crate::session::{SignedInOnly, use_viewer_here};
 use leptos::form::ActionForm;
@@ -60,6 +61,7 @@ fn Account() -> impl IntoView {
             <NameForm name=shown/>
             <QuotaCard/>
             <PasswordForm/>
+            <NotificationsCard/>
             <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
                 {move || Suspend::new(async move {
                     match account.await {

@@ -2,6 +2,7 @@
 
 mod operations;
 mod people;
+mod studio;
 mod usage;
 
 use crate::machine;
@@ -143,6 +144,7 @@ fn context(
     let backend = Backend {
         accounts: house.clone(),
         jobs: house.clone(),
+        studio: house.clone(),
         gallery: house.clone(),
         admin: house.clone(),
         people: house.clone(),
@@ -245,7 +247,8 @@ impl Jobs for House {
         Ok(Estimate {
             starts_in_s: Some(0.0),
             takes_s: Some(4.0),
-            held: None,
+            num_images: 1,
+            ..Estimate::default()
         })
     }
 
@@ -275,6 +278,8 @@ impl Jobs for House {
             schedulers: vec!["euler".into()],
             is_default: true,
             example_prompts: vec!["a red circle on a white background".into()],
+            presets: Vec::new(),
+            few_step: false,
         }])
     }
 

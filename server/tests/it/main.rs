@@ -42,6 +42,7 @@ mod personas;
 mod quotas; // days and months, weights, what was used
 mod queue_control; // what administrators do to the queue as a whole
 mod settings; // what administrators change at run time
+mod studio_shelf; // presets, styles, used prompts, LoRAs' pictures, what would be faster
 mod test_app; // people with tokens
 mod tokens;
 mod vitals; // load, memory, temperature
