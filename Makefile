@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build cuda site server test end2end fuzz bench bench-peers format clean-cache
+.PHONY: help run build cuda site server test end2end speed pictures fuzz bench bench-peers format clean-cache
 
 # ARGS reaches the program: make run ARGS='--addr 127.0.0.1:8080'
 ARGS ?=
@@ -29,6 +29,13 @@ test: ## Runs every check and every test, in a real browser too
 end2end: build ## Runs only the browser tests: make end2end ARGS='--project phone'
 	@.ci/setup.sh test
 	@.ci/end2end.sh $(ARGS)
+
+speed: build ## Measures how soon pages are there, on a slow machine and line
+	@.ci/setup.sh test
+	@ATELIER_SPEED=1 .ci/end2end.sh --project speed $(ARGS)
+
+pictures: ## Makes the README's pictures out of the browser tests' screenshots
+	@node end2end/pictures.mjs
 
 fuzz: ## Feeds one of the engine's readers hostile bytes: make fuzz ARGS='gguf 3600'
 	@.ci/fuzz.sh $(ARGS)

@@ -11,6 +11,7 @@ pub use components::safe_path;
 pub mod error; // the only error that crosses the wire
 pub mod gallery; // a user's own images
 mod hydrated; // whether the browser has taken the page over
+mod keys; // every shortcut, in one table
 mod live; // the progress stream as signals
 mod not_found;
 #[cfg(feature = "ssr")]
@@ -19,7 +20,7 @@ mod rooms; // which pages are fetched together
 mod session; // who this page was rendered for
 pub mod studio; // asking for an image, watching it appear
 
-use crate::components::{Nav, Toasts};
+use crate::components::{FocusFollows, Nav, OverlayHost, Toasts, provide_overlays};
 use crate::gallery::provide_undo;
 use crate::not_found::NotFound;
 use crate::rooms::{
@@ -90,6 +91,7 @@ pub fn App() -> impl IntoView {
     let viewer = session::provide_viewer();
     let live = live::provide_live();
     provide_undo();
+    provide_overlays();
     if viewer.is_some() {
         live::follow(live);
     }
@@ -124,7 +126,8 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/setup") view={Lazy::<SetupRoute>::new()} ssr=SsrMode::Async/>
                 </Routes>
             </main>
-            {is_signed_in.then(|| view! { <Toasts/> })}
+            {is_signed_in.then(|| view! { <Toasts/> <OverlayHost/> })}
+            <FocusFollows/>
         </Router>
     }
 }

@@ -4,6 +4,7 @@ use super::selection::Selection;
 use super::{ImageCard, ImageId};
 use crate::components::{Picture, ratio_class};
 use crate::hydrated::use_hydrated;
+use crate::keys::{self, Act, Place};
 use leptos::ev::{KeyboardEvent, MouseEvent};
 use leptos::prelude::*;
 
@@ -19,7 +20,7 @@ pub fn Wall(
     opens: bool,
 ) -> impl IntoView {
     view! {
-        <ul class="wall" class:wall-choosing=move || selection.is_active() on:keydown=move |event| keys(&event, images, selection)>
+        <ul class="wall" class:wall-choosing=move || selection.is_active() on:keydown=move |event| hear(&event, images, selection)>
             <For each=move || images.get() key=|image| (image.id.clone(), image.favourite, image.rating) let:image>
                 <Tile image=image images=images selection=selection opens=opens/>
             </For>
@@ -141,23 +142,22 @@ fn marks(favourite: bool, rating: u8) -> impl IntoView {
 }
 
 /// On the wall: arrows go from image to image, x chooses the one in focus, Ctrl+A all of them.
-fn keys(event: &KeyboardEvent, images: RwSignal<Vec<ImageCard>>, selection: Selection) {
-    let with_control = event.ctrl_key() || event.meta_key();
-    match event.key().as_str() {
-        "a" if with_control => {
+fn hear(event: &KeyboardEvent, images: RwSignal<Vec<ImageCard>>, selection: Selection) {
+    match keys::meant(Place::Wall, event) {
+        Some(Act::ChooseAll) => {
             event.prevent_default();
             images.with_untracked(|images| selection.choose_all(images));
         }
-        "x" | "X" if !with_control => {
+        Some(Act::Choose) => {
             if let Some(id) = focus::current() {
                 event.prevent_default();
                 images.with_untracked(|images| selection.toggle(&id, event.shift_key(), images));
             }
         }
-        "ArrowRight" => focus::step(event, focus::Way::Next),
-        "ArrowLeft" => focus::step(event, focus::Way::Previous),
-        "ArrowDown" => focus::step(event, focus::Way::Below),
-        "ArrowUp" => focus::step(event, focus::Way::Above),
+        Some(Act::Next) => focus::step(event, focus::Way::Next),
+        Some(Act::Previous) => focus::step(event, focus::Way::Previous),
+        Some(Act::Below) => focus::step(event, focus::Way::Below),
+        Some(Act::Above) => focus::step(event, focus::Way::Above),
         _ => {}
     }
 }
