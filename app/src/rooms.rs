@@ -68,17 +68,17 @@ room!(Doors, open_doors, __preload_open_doors:
     CodeRoute => CodePage,
 );
 room!(Studio, open_studio, __preload_open_studio: StudioRoute => StudioPage);
-room!(Gallery, open_gallery, __preload_open_gallery:
-    GalleryRoute => GalleryIndexPage,
-    ImageRoute => ImagePage,
+room!(Gallery, open_gallery, __preload_open_gallery: GalleryRoute => GalleryIndexPage);
+room!(Image, open_image, __preload_open_image: ImageRoute => ImagePage);
+room!(Cabinet, open_cabinet, __preload_open_cabinet:
     CollectionsRoute => CollectionsPage,
     CompareRoute => ComparePage,
     TrashRoute => TrashPage,
 );
 room!(Shared, open_shared, __preload_open_shared: SharedRoute => SharedPage);
 room!(Account, open_account, __preload_open_account: AccountRoute => AccountPage);
-room!(Admin, open_admin, __preload_open_admin:
-    AdminRoute => AdminPage,
+room!(Admin, open_admin, __preload_open_admin: AdminRoute => AdminPage);
+room!(People, open_people, __preload_open_people:
     PeopleRoute => PeoplePage,
     PersonRoute => PersonPage,
     AuditLogRoute => AuditLogPage,

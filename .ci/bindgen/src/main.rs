@@ -4,6 +4,7 @@
 //! that are there already, everything a second and a third time, as `.br` and `.gz`.
 //! `bindgen compress FILE…` does the last step alone.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -18,6 +19,13 @@ const LOADER: &str = "./__wasm_split.______________________.js";
 
 /// Which files each split point needs; leptos reads it to have them fetched early.
 const MANIFEST: &str = "__wasm_split_manifest.json";
+
+/// What several rooms share comes in dozens of parts, most of them tiny, and each would cost a request:
+/// those below so many bytes come one after another in one file.
+const TINY: usize = 8 * 1024;
+
+/// That file, without its ending.
+const PACK: &str = "chunks";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,12 +59,9 @@ fn make(input: &Path, name: &str, out_dir: &Path) -> Outcome {
         options.main_out_path = &main;
         options.main_module = &main_module;
         options.link_name = LOADER;
-        wasm_split_cli_support::transform(options).map_err(|error| format!("splitting: {error:#}"))?
+        wasm_split_cli_support::transform(options)
+            .map_err(|error| format!("splitting: {error:#}"))?
     };
-    std::fs::write(
-        out_dir.join(MANIFEST),
-        serde_json::to_string_pretty(&split.prefetch_map)?,
-    )?;
     Bindgen::new()
         .web(true)?
         .input_path(&main)
@@ -74,6 +79,67 @@ fn make(input: &Path, name: &str, out_dir: &Path) -> Outcome {
     for room in &split.split_modules {
         std::fs::write(room, without_custom_sections(&std::fs::read(room)?)?)?;
     }
+    pack(out_dir, split.prefetch_map)
+}
+
+/// Puts the tiny parts into one file, and has the loader and the table know it.
+fn pack(out_dir: &Path, mut needs: HashMap<String, Vec<String>>) -> Outcome {
+    let parts: BTreeSet<String> = needs.values().flatten().cloned().collect();
+    let mut packed = Vec::new();
+    let mut places = BTreeMap::new();
+    for part in parts.iter().filter(|part| part.starts_with("chunk_")) {
+        let file = out_dir.join(format!("{part}.wasm"));
+        let content = std::fs::read(&file)?;
+        if content.len() < TINY {
+            places.insert(part.clone(), [packed.len(), packed.len() + content.len()]);
+            packed.extend_from_slice(&content);
+            std::fs::remove_file(&file)?;
+        }
+    }
+    if places.is_empty() {
+        return Err("nothing is shared by two rooms: has the interface come apart at all?".into());
+    }
+    std::fs::write(out_dir.join(format!("{PACK}.wasm")), packed)?;
+
+    let loader_file = out_dir.join(LOADER);
+    let mut loader = std::fs::read_to_string(&loader_file)?;
+    for part in places.keys() {
+        let fetch = format!("fetch(new URL(\"./{part}.wasm\", import.meta.url))");
+        if loader.matches(&fetch).count() != 1 {
+            return Err(format!("the loader does not ask for {part} as expected").into());
+        }
+        loader = loader.replace(&fetch, &format!("unpacked(\"{part}\")"));
+    }
+    loader.push_str(&format!(
+        r#"
+const places = {};
+let pack;
+function unpacked(part) {{
+    pack ??= fetch(new URL("./{PACK}.wasm", import.meta.url)).then((answer) => {{
+        if (!answer.ok) throw new Error(`${{answer.url}}: ${{answer.status}}`);
+        return answer.arrayBuffer();
+    }});
+    const mine = pack;
+    mine.catch(() => {{ if (pack === mine) pack = undefined; }});
+    const [from, to] = places[part];
+    return mine.then((bytes) => new Response(bytes.slice(from, to), {{ headers: {{ "content-type": "application/wasm" }} }}));
+}}
+"#,
+        serde_json::to_string(&places)?
+    ));
+    std::fs::write(&loader_file, loader)?;
+
+    for parts in needs.values_mut() {
+        let before = parts.len();
+        parts.retain(|part| !places.contains_key(part));
+        if parts.len() < before {
+            parts.insert(0, PACK.to_owned());
+        }
+    }
+    std::fs::write(
+        out_dir.join(MANIFEST),
+        serde_json::to_string_pretty(&needs)?,
+    )?;
     Ok(())
 }
 
