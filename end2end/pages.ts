@@ -40,6 +40,7 @@ export const PAGES: Listed[] = [
   { route: '/admin', name: 'admin', path: () => '/admin', as: 'admin' },
   { route: '/admin/people', name: 'people', path: () => '/admin/people', as: 'admin' },
   { route: '/admin/people/:id', name: 'person', path: ({ person }) => `/admin/people/${person}`, as: 'admin' },
+  { route: '/admin/people/:id/images', name: 'look', path: ({ person }) => `/admin/people/${person}/images`, as: 'admin' },
   { route: '/admin/audit', name: 'audit', path: () => '/admin/audit', as: 'admin' },
   { route: '/join/:code', name: 'join', path: ({ invitation }) => invitation, as: 'nobody' },
   // A code that was used, or never given.
