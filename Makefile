@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build cuda site server test end2end fuzz bench bench-peers scale format clean-cache
+.PHONY: help run build cuda site server test end2end speed pictures words fuzz bench bench-peers scale format clean-cache
 
 # ARGS reaches the program: make run ARGS='--addr 127.0.0.1:8080'
 ARGS ?=
@@ -29,6 +29,16 @@ test: ## Runs every check and every test, in a real browser too
 end2end: build ## Runs only the browser tests: make end2end ARGS='--project phone'
 	@.ci/setup.sh test
 	@.ci/end2end.sh $(ARGS)
+
+speed: build ## Measures how soon pages are there, on a slow machine and line
+	@.ci/setup.sh test
+	@ATELIER_SPEED=1 .ci/end2end.sh --project speed $(ARGS)
+
+pictures: ## Makes the README's pictures out of the browser tests' screenshots
+	@node end2end/pictures.mjs
+
+words: ## Writes app/locales/en.json anew: every text of the interface
+	@ATELIER_WRITES_WORDS=1 cargo test --locked --release -p atelier -p atelier-app -p atelier-engine --features atelier-app/ssr --test words
 
 fuzz: ## Feeds one of the engine's readers hostile bytes: make fuzz ARGS='gguf 3600'
 	@.ci/fuzz.sh $(ARGS)

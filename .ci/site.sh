@@ -1,6 +1,7 @@
 #!/bin/bash
-# Makes target/site: the interface as WebAssembly with its loader, the styles in one file, and the
-# public files. Cargo decides whether anything has to be compiled; the rest takes milliseconds.
+# Makes target/site: the interface as WebAssembly, in parts, with what loads it, the styles in one file,
+# and the public files; all of it also compressed, as the server sends it. Cargo decides whether anything
+# has to be compiled; the rest is made again only when that changed.
 . "$(dirname "$0")/lib.sh"
 . "$root/.ci/wasm.sh"
 
@@ -32,13 +33,25 @@ wasm=$target/front/$wasm_target/wasm-release/atelier_frontend.wasm
 bindgen=$cache/bin/bindgen-$(hash_of .ci/bindgen/Cargo.lock .ci/bindgen/src/main.rs)
 made=$site/.made-from
 key=$(hash_of "$wasm" "$bindgen")
-mkdir -p "$site/pkg"
 if [ "$(cat "$made" 2>/dev/null || true)" != "$key" ]; then
     rm -f "$made"
-    timed "Binding it to JavaScript" "$bindgen" "$wasm" atelier "$site/pkg" || die "wasm-bindgen failed"
+    # Afresh: parts that no longer exist must not stay behind.
+    rm -rf "$site/pkg" "$site/pkg.new"
+    mkdir -p "$site/pkg.new"
+    timed "Taking it apart and binding it to JavaScript" "$bindgen" "$wasm" atelier "$site/pkg.new" ||
+        die "wasm-bindgen failed"
+    timed "Compressing it" "$bindgen" compress "$site"/pkg.new/* || die "the interface could not be compressed"
+    mv "$site/pkg.new" "$site/pkg"
     echo "$key" >"$made"
 fi
 
-bundle style/main.css >"$site/pkg/atelier.css.new"
-mv "$site/pkg/atelier.css.new" "$site/pkg/atelier.css"
+bundle style/main.css >"$site/atelier.css.new"
+if cmp -s "$site/atelier.css.new" "$site/pkg/atelier.css" && [ -f "$site/pkg/atelier.css.br" ]; then
+    rm "$site/atelier.css.new"
+else
+    # What is compressed goes first while there is nothing to serve in its place.
+    rm -f "$site"/pkg/atelier.css*
+    mv "$site/atelier.css.new" "$site/pkg/atelier.css"
+    "$bindgen" compress "$site/pkg/atelier.css" || die "the styles could not be compressed"
+fi
 if [ -d style/public ]; then cp -R style/public/. "$site/"; fi

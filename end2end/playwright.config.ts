@@ -38,11 +38,25 @@ export default defineConfig({
     screenshot: 'only-on-failure',
   },
   projects: [
+    // Measured with nothing else going on, or not at all: `make speed`.
+    ...(process.env.ATELIER_SPEED ? [{ name: 'speed', testDir: 'speed', use: { viewport: { width: 1440, height: 900 } } }] : []),
     { name: 'desktop', use: { viewport: { width: 1440, height: 900 } } },
     {
       // What a small phone shows; only what people do on a phone is repeated there.
       name: 'phone',
-      testMatch: ['path.spec.ts', 'layout.spec.ts', 'gallery.spec.ts', 'wall.spec.ts', 'devices.spec.ts', 'access.spec.ts', 'accounts.spec.ts', 'quotas.spec.ts', 'admin.spec.ts', 'studio.spec.ts'],
+      testMatch: [
+        'path.spec.ts',
+        'layout.spec.ts',
+        'gallery.spec.ts',
+        'wall.spec.ts',
+        'devices.spec.ts',
+        'access.spec.ts',
+        'accounts.spec.ts',
+        'quotas.spec.ts',
+        'admin.spec.ts',
+        'studio.spec.ts',
+        'feel.spec.ts',
+      ],
       use: {
         viewport: { width: 360, height: 740 },
         deviceScaleFactor: 2,

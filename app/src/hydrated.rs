@@ -5,17 +5,36 @@ use leptos::prelude::*;
 #[derive(Clone, Copy)]
 struct Hydrated(RwSignal<bool>);
 
-/// Turns true once the page answers to clicks; `<html data-hydrated>` says the same to tests.
+#[cfg(feature = "hydrate")]
+thread_local! {
+    static HERE: std::cell::Cell<Option<RwSignal<bool>>> = const { std::cell::Cell::new(None) };
+}
+
+/// Makes it known to every page whether the browser has taken it over. Effects are no sign of that: they
+/// run while a page still waits for its room (`rooms.rs`).
 pub fn provide_hydrated() {
     let hydrated = RwSignal::new(false);
     provide_context(Hydrated(hydrated));
-    Effect::new(move |_| {
+    #[cfg(feature = "hydrate")]
+    HERE.set(Some(hydrated));
+}
+
+/// The page answers to clicks from now on; `<html data-hydrated>` says the same to tests.
+#[cfg(feature = "hydrate")]
+pub fn answers_now() {
+    if let Some(hydrated) = HERE.get() {
         hydrated.set(true);
-        if let Some(root) = document().document_element() {
-            // Fails only for an attribute name that is not one.
-            let _ = root.set_attribute("data-hydrated", "");
-        }
-    });
+    }
+    if let Some(root) = document().document_element() {
+        // Fails only for an attribute name that is not one.
+        let _ = root.set_attribute("data-hydrated", "");
+    }
+}
+
+/// Whether it has, asked outside of any page.
+#[cfg(feature = "hydrate")]
+pub fn is_hydrated() -> bool {
+    HERE.get().is_some_and(|hydrated| hydrated.get_untracked())
 }
 
 /// Whether the browser has taken the page over.

@@ -12,33 +12,30 @@ pub use components::safe_path;
 pub mod error; // the only error that crosses the wire
 pub mod gallery; // a user's own images
 mod hydrated; // whether the browser has taken the page over
+mod keys; // every shortcut, in one table
 mod live; // the progress stream as signals
 mod not_found;
 #[cfg(feature = "ssr")]
 mod response; // cookies, statuses, redirects
+mod rooms; // which pages are fetched together
 pub mod session; // who this page was rendered for, and by which house
 pub mod studio; // asking for an image, watching it appear
 
 pub use crate::components::percent_encode;
 
-use crate::account::{
-    AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
-};
-use crate::admin::{
-    AdminPage, AuditLogPage, BackupsPage, LookAtImagesPage, ModelsPage, PeoplePage, PersonPage,
-    QueuePage, SettingsPage, UsagePage,
-};
-use crate::components::{Nav, Toasts};
-use crate::gallery::{
-    CollectionsPage, ComparePage, Footsteps, GalleryIndexPage, ImagePage, SharedPage, TrashPage,
-    provide_undo, provide_way_back,
-};
+use crate::components::{FocusFollows, Nav, OverlayHost, Toasts, provide_overlays};
+use crate::gallery::{Footsteps, provide_undo, provide_way_back};
 use crate::not_found::NotFound;
-use crate::studio::StudioPage;
+use crate::rooms::{
+    AccountRoute, AdminRoute, AuditLogRoute, BackupsRoute, CodeRoute, CollectionsRoute,
+    CompareRoute, GalleryRoute, ImageRoute, JoinRoute, LookAtImagesRoute, ModelsRoute, PeopleRoute,
+    PersonRoute, QueueRoute, ResetRoute, SettingsRoute, SetupRoute, SharedRoute, SignInRoute,
+    SignUpRoute, StudioRoute, TrashRoute, UsageRoute,
+};
 use leptos::prelude::*;
 use leptos_meta::{Title, provide_meta_context};
 use leptos_router::components::{Route, Router, Routes};
-use leptos_router::{SsrMode, path};
+use leptos_router::{Lazy, SsrMode, path};
 
 /// Applies a remembered theme before the first paint; everything else waits for wasm.
 #[cfg(feature = "ssr")]
@@ -75,6 +72,21 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
     }
 }
 
+/// Takes over the page that the server rendered.
+#[cfg(feature = "hydrate")]
+pub fn hydrate() {
+    wasm_bindgen_futures::spawn_local(async {
+        use wasm_bindgen::JsCast;
+        let Some(body) = document().body() else {
+            return;
+        };
+        let page = leptos::mount::hydrate_from_async(body.unchecked_into(), App).await;
+        // It lasts as long as the document.
+        page.forget();
+        hydrated::answers_now();
+    });
+}
+
 /// The root of every page.
 #[component]
 pub fn App() -> impl IntoView {
@@ -85,6 +97,7 @@ pub fn App() -> impl IntoView {
     let live = live::provide_live();
     provide_undo();
     provide_way_back();
+    provide_overlays();
     if viewer.is_some() {
         live::follow(live);
     }
@@ -100,33 +113,34 @@ pub fn App() -> impl IntoView {
                 // Pages are sent whole: statuses and redirects come before the first byte, and
                 // nothing on them waits for a script.
                 <Routes fallback=|| view! { <NotFound/> }>
-                    <Route path=path!("/") view=StudioPage ssr=SsrMode::Async/>
-                    <Route path=path!("/gallery") view=GalleryIndexPage ssr=SsrMode::Async/>
-                    <Route path=path!("/gallery/:id") view=ImagePage ssr=SsrMode::Async/>
-                    <Route path=path!("/collections") view=CollectionsPage ssr=SsrMode::Async/>
-                    <Route path=path!("/compare") view=ComparePage ssr=SsrMode::Async/>
-                    <Route path=path!("/s/:secret") view=SharedPage ssr=SsrMode::Async/>
-                    <Route path=path!("/trash") view=TrashPage ssr=SsrMode::Async/>
-                    <Route path=path!("/account") view=AccountPage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/models") view=ModelsPage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/queue") view=QueuePage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/settings") view=SettingsPage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/backups") view=BackupsPage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/people") view=PeoplePage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/people/:id") view=PersonPage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/people/:id/images") view=LookAtImagesPage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/usage") view=UsagePage ssr=SsrMode::Async/>
-                    <Route path=path!("/admin/audit") view=AuditLogPage ssr=SsrMode::Async/>
-                    <Route path=path!("/join/:code") view=JoinPage ssr=SsrMode::Async/>
-                    <Route path=path!("/reset/:code") view=ResetPage ssr=SsrMode::Async/>
-                    <Route path=path!("/sign-in/code") view=CodePage ssr=SsrMode::Async/>
-                    <Route path=path!("/sign-up") view=SignUpPage ssr=SsrMode::Async/>
-                    <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async/>
-                    <Route path=path!("/setup") view=SetupPage ssr=SsrMode::Async/>
+                    <Route path=path!("/") view={Lazy::<StudioRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/gallery") view={Lazy::<GalleryRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/gallery/:id") view={Lazy::<ImageRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/collections") view={Lazy::<CollectionsRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/compare") view={Lazy::<CompareRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/s/:secret") view={Lazy::<SharedRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/trash") view={Lazy::<TrashRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/account") view={Lazy::<AccountRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin") view={Lazy::<AdminRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/models") view={Lazy::<ModelsRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/queue") view={Lazy::<QueueRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/settings") view={Lazy::<SettingsRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/backups") view={Lazy::<BackupsRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/usage") view={Lazy::<UsageRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/people") view={Lazy::<PeopleRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/people/:id") view={Lazy::<PersonRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/people/:id/images") view={Lazy::<LookAtImagesRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/audit") view={Lazy::<AuditLogRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/join/:code") view={Lazy::<JoinRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/reset/:code") view={Lazy::<ResetRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/sign-in/code") view={Lazy::<CodeRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/sign-up") view={Lazy::<SignUpRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/sign-in") view={Lazy::<SignInRoute>::new()} ssr=SsrMode::Async/>
+                    <Route path=path!("/setup") view={Lazy::<SetupRoute>::new()} ssr=SsrMode::Async/>
                 </Routes>
             </main>
-            {is_signed_in.then(|| view! { <Toasts/> })}
+            {is_signed_in.then(|| view! { <Toasts/> <OverlayHost/> })}
+            <FocusFollows/>
         </Router>
     }
 }

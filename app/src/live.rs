@@ -126,7 +126,15 @@ pub fn use_live() -> Live {
 
 /// Opens the stream (browser only) and asks how unaccounted jobs ended.
 pub fn follow(live: Live) {
-    Effect::new(move |_| stream::open(live));
+    let hydrated = crate::hydrated::use_hydrated();
+    Effect::new(move |opened: Option<bool>| {
+        // News before a page is alive would make it differ from what the server rendered.
+        let opens = hydrated.get();
+        if opens && opened != Some(true) {
+            stream::open(live);
+        }
+        opens
+    });
     Effect::new(move |_| {
         for id in live.unaccounted.get() {
             leptos::task::spawn_local(async move {

@@ -1,5 +1,6 @@
 //! The bar on top of every page: where one is, who one is, light or dark, the way out.
 
+use super::overlay::{Overlay, use_overlays};
 use crate::account::Viewer;
 use crate::session::use_site_name;
 use leptos::prelude::*;
@@ -11,6 +12,7 @@ pub fn Nav(
     /// Who is signed in.
     viewer: Option<Viewer>,
 ) -> impl IntoView {
+    let is_signed_in = viewer.is_some();
     let is_admin = viewer.as_ref().is_some_and(Viewer::is_admin);
     let places = viewer.is_some().then(|| {
         view! {
@@ -31,6 +33,13 @@ pub fn Nav(
         }
     });
     Effect::new(move |_| shut_from_outside(panel));
+    let overlays = use_overlays();
+    let open = move |overlay: Overlay| {
+        if let Some(details) = panel.get_untracked() {
+            details.set_open(false);
+        }
+        overlays.0.set(Some(overlay));
+    };
     let menu = viewer.map(|viewer| {
         let initial = viewer
             .name
@@ -51,6 +60,13 @@ pub fn Nav(
                         <span class="quiet">{viewer.role.as_str()}</span>
                     </p>
                     <a class="menu-item" href="/account">"Account and API tokens"</a>
+                    <button class="menu-item menu-live" type="button" aria-keyshortcuts="Control+K Meta+K" on:click=move |_| open(Overlay::Palette)>"Search and commands"</button>
+                    <button class="menu-item menu-live" type="button" aria-keyshortcuts="?" on:click=move |_| open(Overlay::Help)>"Keyboard shortcuts"</button>
+                    <div class="menu-themes" role="group" aria-label="Theme">
+                        <button class="chip" type="button" on:click=move |_| set_theme(Theme::Light)>"Light"</button>
+                        <button class="chip" type="button" on:click=move |_| set_theme(Theme::Dark)>"Dark"</button>
+                        <button class="chip" type="button" on:click=move |_| set_theme(Theme::Auto)>"Auto"</button>
+                    </div>
                     // A plain form: signing out loads the next page afresh, with or without wasm.
                     <form method="post" action="/app/sign_out">
                         <button class="menu-item" type="submit">"Sign out"</button>
@@ -70,6 +86,14 @@ pub fn Nav(
             </a>
             {places}
             <div class="bar-end">
+                {is_signed_in.then(|| view! {
+                    <button class="icon-button bar-search" type="button" aria-label="Search and commands" title="Search and commands (Ctrl K)" aria-keyshortcuts="Control+K Meta+K" on:click=move |_| open(Overlay::Palette)>
+                        <svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round">
+                            <circle cx="11" cy="11" r="6.5"></circle>
+                            <path d="m16 16 4.5 4.5"></path>
+                        </svg>
+                    </button>
+                })}
                 <ThemeSwitch/>
                 {menu}
             </div>
@@ -94,11 +118,22 @@ fn Place(href: &'static str, name: &'static str) -> impl IntoView {
     }
 }
 
+/// The colours: one of two, or what the system says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+    /// As the system says, also when it changes its mind.
+    Auto,
+}
+
 /// Light, dark, or as the system says; remembered in this browser.
 #[component]
 fn ThemeSwitch() -> impl IntoView {
     // The choice is known to the browser only, so the server renders a button that any theme fits.
-    let switch = move |_| switch_theme();
+    let switch = move |_| set_theme(other_theme());
     view! {
         <button class="icon-button" type="button" on:click=switch aria-label="Switch between light and dark" title="Light or dark">
             <svg viewBox="0 0 24 24" aria-hidden="true">
@@ -109,31 +144,55 @@ fn ThemeSwitch() -> impl IntoView {
     }
 }
 
+/// The theme that the page does not have now.
 #[cfg(feature = "hydrate")]
-fn switch_theme() {
-    let Some(root) = document().document_element() else {
-        return;
-    };
+fn other_theme() -> Theme {
     let system_dark = window()
         .match_media("(prefers-color-scheme: dark)")
         .ok()
         .flatten()
         .is_some_and(|query| query.matches());
-    let is_dark = match root.get_attribute("data-theme").as_deref() {
+    let chosen = document()
+        .document_element()
+        .and_then(|root| root.get_attribute("data-theme"));
+    let is_dark = match chosen.as_deref() {
         Some("dark") => true,
         Some("light") => false,
         _ => system_dark,
     };
-    let next = if is_dark { "light" } else { "dark" };
-    // A browser that forbids storage only forgets the choice.
-    let _ = root.set_attribute("data-theme", next);
-    if let Ok(Some(storage)) = window().local_storage() {
-        let _ = storage.set_item("atelier-theme", next);
-    }
+    if is_dark { Theme::Light } else { Theme::Dark }
 }
 
 #[cfg(not(feature = "hydrate"))]
-fn switch_theme() {}
+fn other_theme() -> Theme {
+    Theme::Auto
+}
+
+/// Changes the colours, and remembers that.
+#[cfg(feature = "hydrate")]
+pub fn set_theme(theme: Theme) {
+    let Some(root) = document().document_element() else {
+        return;
+    };
+    let name = match theme {
+        Theme::Light => Some("light"),
+        Theme::Dark => Some("dark"),
+        Theme::Auto => None,
+    };
+    // A browser that forbids storage only forgets the choice.
+    let storage = window().local_storage().ok().flatten();
+    if let Some(name) = name {
+        let _ = root.set_attribute("data-theme", name);
+        storage.map(|storage| storage.set_item("atelier-theme", name));
+    } else {
+        let _ = root.remove_attribute("data-theme");
+        storage.map(|storage| storage.remove_item("atelier-theme"));
+    }
+}
+
+/// The server has no colours.
+#[cfg(not(feature = "hydrate"))]
+pub fn set_theme(_: Theme) {}
 
 /// Shuts the menu on a press outside of it and on Escape.
 #[cfg(feature = "hydrate")]

@@ -71,7 +71,7 @@ pub fn Toasts() -> impl IntoView {
             <JobToasts/>
             <UndoToast/>
             {move || live.is_lost().then(|| view! {
-                <div class="toast toast-quiet">"Connection lost, retrying …"</div>
+                <div class="toast toast-quiet">"Lost the server; trying again …"</div>
             })}
         </div>
     }

@@ -324,22 +324,14 @@ pub fn SelectionBar(
 /// Escape lets go, Delete deletes: wherever on the page, unless somebody is typing.
 #[cfg(feature = "hydrate")]
 fn delete_key(selection: Selection, mine: Signal<bool>, trash: impl Fn() + 'static) {
-    use wasm_bindgen::JsCast;
+    use crate::keys::{Act, Place, meant};
     let heard = window_event_listener(leptos::ev::keydown, move |event| {
-        let typing = event
-            .target()
-            .and_then(|target| target.dyn_into::<web_sys::Element>().ok())
-            .is_some_and(|element| {
-                let name = element.tag_name();
-                let kind = element.get_attribute("type").unwrap_or_default();
-                name == "TEXTAREA" || name == "SELECT" || (name == "INPUT" && kind != "checkbox")
-            });
-        if typing || !selection.chosen.with_untracked(|chosen| !chosen.is_empty()) {
+        if !selection.chosen.with_untracked(|chosen| !chosen.is_empty()) {
             return;
         }
-        match event.key().as_str() {
-            "Escape" => selection.clear(),
-            "Delete" if mine.get_untracked() => {
+        match meant(Place::Wall, &event) {
+            Some(Act::LetGo) => selection.clear(),
+            Some(Act::Delete) if mine.get_untracked() => {
                 event.prevent_default();
                 trash();
             }

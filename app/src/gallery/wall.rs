@@ -9,6 +9,7 @@ use super::selection::Selection;
 use super::sight::{self, Part};
 use crate::components::{Picture, ratio_class};
 use crate::hydrated::{after, use_hydrated};
+use crate::keys::{self, Act, Place};
 use leptos::ev::{KeyboardEvent, MouseEvent};
 use leptos::prelude::*;
 
@@ -163,13 +164,12 @@ pub fn Wall(
     };
     // On the wall: arrows go from image to image, x chooses the one in focus, Ctrl+A all of them.
     let keys = move |event: KeyboardEvent| {
-        let with_control = event.ctrl_key() || event.meta_key();
         let Some((at, _)) = sight::hit(&event) else {
             return;
         };
         let last = hanging.len_untracked().saturating_sub(1);
-        match event.key().as_str() {
-            "a" if with_control => {
+        match keys::meant(Place::Wall, &event) {
+            Some(Act::ChooseAll) => {
                 event.prevent_default();
                 match (hanging.ids(0, last), choose_far) {
                     (Some(ids), _) => selection.add(ids),
@@ -177,19 +177,18 @@ pub fn Wall(
                     (None, None) => {}
                 }
             }
-            _ if with_control || event.alt_key() => {}
-            "x" | "X" => {
+            Some(Act::Choose) => {
                 event.prevent_default();
                 choose(at, event.shift_key());
             }
-            "ArrowRight" => go(&event, Some(at + 1).filter(|to| *to <= last)),
-            "ArrowLeft" => go(&event, at.checked_sub(1)),
-            "ArrowDown" => go(&event, beyond(at, 1)),
-            "ArrowUp" => go(&event, beyond(at, -1)),
-            "PageDown" => go(&event, beyond(at, sight::rows_in_window(measures))),
-            "PageUp" => go(&event, beyond(at, -sight::rows_in_window(measures))),
-            "Home" => go(&event, Some(0)),
-            "End" => go(&event, Some(last)),
+            Some(Act::Next) => go(&event, Some(at + 1).filter(|to| *to <= last)),
+            Some(Act::Previous) => go(&event, at.checked_sub(1)),
+            Some(Act::Below) => go(&event, beyond(at, 1)),
+            Some(Act::Above) => go(&event, beyond(at, -1)),
+            Some(Act::WindowDown) => go(&event, beyond(at, sight::rows_in_window(measures))),
+            Some(Act::WindowUp) => go(&event, beyond(at, -sight::rows_in_window(measures))),
+            Some(Act::First) => go(&event, Some(0)),
+            Some(Act::Last) => go(&event, Some(last)),
             _ => {}
         }
     };

@@ -18,6 +18,7 @@ use crate::account::QuotaLine;
 use crate::components::{
     Answer, DeviceStatus, ErrorNotice, Field, Notice, Tone, field_error, form_error,
 };
+use crate::keys::{self, Act, Place};
 use crate::live::use_live;
 use leptos::form::ActionForm;
 use leptos::prelude::*;
@@ -64,8 +65,8 @@ pub fn Composer(
             draft.remember();
         }
     });
-    let keys = move |event: leptos::ev::KeyboardEvent| {
-        if event.key() == "Enter" && (event.ctrl_key() || event.meta_key()) {
+    let hear = move |event: leptos::ev::KeyboardEvent| {
+        if keys::meant(Place::Studio, &event) == Some(Act::Generate) {
             event.prevent_default();
             draft.submit();
         }
@@ -86,7 +87,7 @@ pub fn Composer(
     view! {
         <aside class="rail" aria-label="Ask for an image">
             <ActionForm action=action node_ref=draft.node>
-                <div class="rail-form" on:input=move |_| draft.read() on:keydown=keys>
+                <div class="rail-form" on:input=move |_| draft.read() on:keydown=hear>
                     {restored.then(|| view! {
                         <Notice tone=Tone::Neutral>"Filled in from your image: the same settings and seed make it again."</Notice>
                     })}

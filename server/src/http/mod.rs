@@ -17,6 +17,7 @@ mod pages;
 mod people;
 pub mod problem;
 mod scopes;
+mod site;
 mod studio;
 mod uploads;
 pub mod viewer;
@@ -64,6 +65,7 @@ pub struct AppState {
     pub services: Services,
     /// What leptos needs to know about the built interface.
     pub leptos: LeptosOptions,
+    site: site::Site,
 }
 
 impl FromRef<AppState> for Services {
@@ -83,9 +85,11 @@ impl FromRef<AppState> for LeptosOptions {
 /// # Errors
 /// [`StartupError::Setting`] when the public URL cannot be an origin.
 pub fn router(services: Services) -> Result<Router, StartupError> {
+    let site = site::Site::read(&services.config);
     let state = AppState {
-        leptos: pages::options(&services.config),
+        leptos: pages::options(&services.config, &site),
         services,
+        site,
     };
 
     let routes = Router::new()

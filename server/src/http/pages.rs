@@ -2,6 +2,7 @@
 //! `Backend`, the `Client` and who is signed in.
 
 use crate::config::ServeConfig;
+use crate::http::site::Site;
 use crate::http::viewer::{Asker, identify};
 use crate::http::{AppState, headers, problem};
 use atelier_app::error::AppError;
@@ -10,7 +11,7 @@ use atelier_app::{App, shell};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, RETRY_AFTER};
+use axum::http::header::{CONTENT_SECURITY_POLICY, LOCATION, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -19,8 +20,6 @@ use leptos::config::LeptosOptions;
 use leptos::nonce::use_nonce;
 use leptos::prelude::{provide_context, use_context};
 use leptos_axum::{LeptosRoutes, ResponseOptions, generate_route_list};
-use tower::ServiceExt;
-use tower_http::services::ServeDir;
 
 /// Where server functions live; the same words as in `.cargo/config.toml`.
 const SERVER_FUNCTIONS: &str = "/app/";
@@ -29,11 +28,11 @@ const SERVER_FUNCTIONS: &str = "/app/";
 const MARKED_FOR_WASM: &str = "serverfnredirect";
 
 /// What leptos needs to know about the built interface.
-pub(super) fn options(config: &ServeConfig) -> LeptosOptions {
+pub(super) fn options(config: &ServeConfig, site: &Site) -> LeptosOptions {
     LeptosOptions::builder()
         .output_name("atelier")
         .site_root(config.site_root().to_string_lossy().into_owned())
-        .site_pkg_dir("pkg")
+        .site_pkg_dir(site.folder.clone())
         .site_addr(config.addr)
         .build()
 }
@@ -60,8 +59,8 @@ pub(super) fn routes(routes: Router<AppState>, state: &AppState) -> Router<AppSt
         }
     };
     let files = {
-        let site = site_files(state);
-        move |request: Request| async move { file_or(site, request, not_found).await }
+        let site = state.site.clone();
+        move |request: Request| site.file_or(request, not_found)
     };
     let pages = Router::new()
         .leptos_routes_with_context(state, generate_route_list(App), context, page)
@@ -76,6 +75,7 @@ pub(super) fn routes(routes: Router<AppState>, state: &AppState) -> Router<AppSt
 fn context(state: &AppState) -> impl Fn() + Clone + Send + Sync + 'static {
     let backend = state.services.backend();
     let settings = state.services.settings.clone();
+    let site = state.site.clone();
     move || {
         let asker = use_context::<Parts>()
             .and_then(|parts| parts.extensions.get::<Asker>().cloned())
@@ -84,6 +84,7 @@ fn context(state: &AppState) -> impl Fn() + Clone + Send + Sync + 'static {
         provide_context(SiteName(settings.site_name()));
         provide_context(asker.client);
         provide_context(asker.viewer);
+        provide_context(site.manifest());
         // Server functions answer with data and have no nonce; `headers::secure` closes them.
         if let (Some(nonce), Some(response)) = (use_nonce(), use_context::<ResponseOptions>())
             && let Ok(policy) = HeaderValue::from_str(&headers::page_policy(&nonce))
@@ -92,40 +93,6 @@ fn context(state: &AppState) -> impl Fn() + Clone + Send + Sync + 'static {
             response.insert_header(headers::REPORTING_ENDPOINTS, headers::CSP_ENDPOINT);
         }
     }
-}
-
-fn site_files(state: &AppState) -> ServeDir {
-    ServeDir::new(state.leptos.site_root.as_ref())
-        .append_index_html_on_directories(false)
-        .precompressed_gzip()
-        .precompressed_br()
-}
-
-/// A file of the built interface, or else what `otherwise` makes of the request.
-async fn file_or<F>(site: ServeDir, request: Request, otherwise: impl Fn(Request) -> F) -> Response
-where
-    F: Future<Output = Response>,
-{
-    let (parts, body) = request.into_parts();
-    let for_files = Request::from_parts(parts.clone(), Body::empty());
-    let found = match site.oneshot(for_files).await {
-        Ok(found) => found,
-        Err(never) => match never {},
-    };
-    if found.status().is_success()
-        || matches!(
-            found.status(),
-            StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE
-        )
-    {
-        let mut response = found.into_response();
-        // Names carry no hash, so browsers ask each time; `Last-Modified` makes the answer short.
-        response
-            .headers_mut()
-            .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        return response;
-    }
-    otherwise(Request::from_parts(parts, body)).await
 }
 
 /// Leptos marks a page's redirect for wasm unless the request says that it accepts HTML. A page is

@@ -4,6 +4,7 @@
 use super::estimate::Speed;
 use super::{JobService, Measurements, UNMEASURED_COST_S};
 use crate::error::ServerError;
+use crate::models::Models;
 use atelier_app::account::Viewer;
 use atelier_app::backend::Answer;
 use atelier_app::studio::{
@@ -84,7 +85,7 @@ impl JobService {
         }
         let starts_s = line.free_at();
         // Several images are made beside each other where there are several devices.
-        let rounds = (f64::from(count) / self.workers() as f64).ceil();
+        let rounds = (f64::from(count) / self.lanes() as f64).ceil();
         let held = self.held_words().await?;
         let faster = match speed {
             Some(speed) => self.faster(&models, &wish, &settings, speed).await?,
@@ -106,7 +107,7 @@ impl JobService {
     /// distilled for that.
     async fn faster(
         &self,
-        models: &Catalog,
+        models: &Models,
         wish: &GenerationRequest,
         settings: &Settings,
         speed: Speed,

@@ -40,8 +40,8 @@ use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
 use atelier_app::studio::{
-    AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView,
-    ModelSummary, PAUSED, PromptTokens, Settings,
+    AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary,
+    PAUSED, PromptTokens, Settings,
 };
 use estimate::Speed;
 use progress::Board;
@@ -349,11 +349,11 @@ impl JobService {
     /// The workers that share the queue, and how long what runs now keeps them.
     fn timeline(&self, running: &[(UserId, f64)]) -> Timeline {
         let left: Vec<f64> = running.iter().map(|(_, left_s)| *left_s).collect();
-        Timeline::new(self.workers(), &left)
+        Timeline::new(self.lanes(), &left)
     }
 
     /// How many workers share the queue, at least one.
-    fn workers(&self) -> usize {
+    fn lanes(&self) -> usize {
         let plan = self.devices.plan();
         let count = plan
             .borrow()

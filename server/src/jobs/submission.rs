@@ -14,7 +14,7 @@ use atelier_app::account::{LOOKS_ONLY, Role, Viewer};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
-use atelier_app::studio::{GenerationRequest, JobView, Settings};
+use atelier_app::studio::{GenerationRequest, JobView, MAX_IMAGES, Settings};
 
 /// A job that was asked for, and whether an earlier request had asked for it already.
 #[derive(Debug)]

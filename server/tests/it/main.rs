@@ -39,8 +39,8 @@ mod models_fetch; // from that hub
 mod models_page; // what administrators do with them
 mod native_api; // the JSON API
 mod personas;
-mod quotas; // days and months, weights, what was used
 mod queue_control; // what administrators do to the queue as a whole
+mod quotas; // days and months, weights, what was used
 mod settings; // what administrators change at run time
 mod studio_shelf; // presets, styles, used prompts, LoRAs' pictures, what would be faster
 mod test_app; // people with tokens

@@ -515,8 +515,8 @@ async fn a_used_up_quota_is_a_429_that_says_when_there_is_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_is_a_429_with_the_time_of_the_next_place() {
     let app = TestApp::spawn_with(|config| {
-        config.queue_limit_per_user = 4;
-        config.queue_limit = 6;
+        config.queue_limit_per_user = Some(4);
+        config.queue_limit = Some(6);
     })
     .await;
     let bob = app.member("bob").await;

@@ -10,8 +10,9 @@ mod store; // SQL
 
 pub(super) use store::is_held;
 
+use super::JobService;
+use super::fairness::Waiting;
 use super::protocol::Order;
-use super::{JobService, Waiting};
 use crate::audit::{Actor, store as audit};
 use crate::db::now_ms;
 use crate::error::ServerError;
@@ -173,16 +174,14 @@ impl JobService {
         let mut entries: Vec<QueueEntry> = Vec::with_capacity(rows.len());
         for row in rows {
             let mut entry = row.entry;
-            let speed = self.speed(&entry.model).await?;
+            let speed = self.speed(&row.settings).await?;
             match entry.state {
                 JobState::Queued => {
                     let place = places.get(&entry.id).copied();
                     entry.position = place.and_then(|place| u32::try_from(place).ok());
                     entry.takes_s = speed.map(|_| row.cost);
                     let knows_when = speed.is_some() && paused.is_none();
-                    entry.starts_in_s = place
-                        .filter(|_| knows_when)
-                        .map(|place| starts[place]);
+                    entry.starts_in_s = place.filter(|_| knows_when).map(|place| starts[place]);
                 }
                 JobState::Running => {
                     if let Some(latest) = self.board.latest(&entry.id) {

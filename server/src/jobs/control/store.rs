@@ -1,10 +1,10 @@
 //! The SQL of what administrators do to the queue as a whole.
 
-use super::super::queue::read_state;
+use super::super::queue::{from_json, read_state};
 use crate::db::{Db, Write};
 use atelier_app::account::UserId;
 use atelier_app::admin::{CancelWhich, Hold, HourCount, QueueEntry, QueueHold};
-use atelier_app::studio::{JobId, JobState};
+use atelier_app::studio::{JobId, JobState, Settings};
 use sqlx::{Error, Row as _};
 
 /// The row of `setting` that stands for a hold. The claim names the first one too.
@@ -137,6 +137,7 @@ pub(super) async fn cancel_many(
 /// A job for the administrators' list, and what it is thought to cost in device-seconds.
 pub(super) struct Row {
     pub(super) entry: QueueEntry,
+    pub(super) settings: Settings,
     pub(super) cost: f64,
 }
 
@@ -144,7 +145,7 @@ pub(super) struct Row {
 pub(super) async fn open_and_ended(db: &Db, ended: u32) -> Result<Vec<Row>, Error> {
     let rows = sqlx::query(
         "select j.id, j.user_id, u.name as user_name, j.state, j.cost, j.place, j.step, j.phase, j.attempt,
-                j.created_at, j.started_at, j.finished_at, j.owner, j.from_image is not null as cached,
+                j.created_at, j.started_at, j.finished_at, j.owner, j.from_image is not null as cached, j.settings,
                 j.settings ->> '$.model' as model, j.settings ->> '$.width' as width,
                 j.settings ->> '$.height' as height, j.settings ->> '$.num_inference_steps' as steps
          from (select id from job where state in ('queued', 'running')
@@ -162,6 +163,7 @@ pub(super) async fn open_and_ended(db: &Db, ended: u32) -> Result<Vec<Row>, Erro
             let (width, height): (u32, u32) = (row.try_get("width")?, row.try_get("height")?);
             Ok(Row {
                 cost: row.try_get("cost")?,
+                settings: from_json(row.try_get("settings")?)?,
                 entry: QueueEntry {
                     id: JobId(row.try_get("id")?),
                     user_id: UserId(row.try_get("user_id")?),
