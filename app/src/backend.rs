@@ -18,7 +18,8 @@ use crate::gallery::{
     NewShareLink, ShareLink, SharedImage, Trash,
 };
 use crate::studio::{
-    AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobView, ModelSummary, PromptTokens,
+    AddOn, DeviceBadge, Estimate, GenerationRequest, ImportedStyles, JobId, JobView, ModelSummary,
+    OwnPreset, OwnStyle, PastPrompt, PromptTokens, Shelf,
 };
 use async_trait::async_trait;
 use leptos::prelude::use_context;
@@ -202,6 +203,25 @@ pub trait Jobs: Send + Sync {
     async fn device_badge(&self, viewer: &Viewer) -> Answer<DeviceBadge>;
 }
 
+/// What a user keeps for the studio.
+#[async_trait]
+pub trait Studio: Send + Sync {
+    /// The viewer's presets and styles.
+    async fn shelf(&self, viewer: &Viewer) -> Answer<Shelf>;
+    /// Keeps a preset for the model that its settings name; with an id, in the place of that one.
+    async fn save_preset(&self, viewer: &Viewer, preset: OwnPreset) -> Answer<OwnPreset>;
+    /// Deletes one of the viewer's presets.
+    async fn delete_preset(&self, viewer: &Viewer, id: &str) -> Answer<()>;
+    /// Keeps a style; with an id, in the place of that one.
+    async fn save_style(&self, viewer: &Viewer, style: OwnStyle) -> Answer<OwnStyle>;
+    /// Deletes one of the viewer's styles.
+    async fn delete_style(&self, viewer: &Viewer, id: &str) -> Answer<()>;
+    /// Keeps the styles of a file of A1111's.
+    async fn import_styles(&self, viewer: &Viewer, csv: &str) -> Answer<ImportedStyles>;
+    /// The viewer's latest prompts that hold all of these words, newest first, each once.
+    async fn past_prompts(&self, viewer: &Viewer, words: &str) -> Answer<Vec<PastPrompt>>;
+}
+
 /// A user's own images, and what others share.
 #[async_trait]
 pub trait Gallery: Send + Sync {
@@ -358,6 +378,8 @@ pub struct Backend {
     pub accounts: Arc<dyn Accounts>,
     /// The studio's side of the queue.
     pub jobs: Arc<dyn Jobs>,
+    /// What a user keeps for the studio.
+    pub studio: Arc<dyn Studio>,
     /// A user's own images.
     pub gallery: Arc<dyn Gallery>,
     /// What only administrators may ask.

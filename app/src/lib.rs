@@ -4,6 +4,7 @@
 
 pub mod account; // who asks
 pub mod admin; // devices, queue, users
+mod announce; // a finished image says so
 #[cfg(feature = "ssr")]
 pub mod backend; // the port: everything a page may ask
 mod components; // what pages are made of
@@ -17,6 +18,8 @@ mod not_found;
 mod response; // cookies, statuses, redirects
 mod session; // who this page was rendered for
 pub mod studio; // asking for an image, watching it appear
+
+pub use crate::components::percent_encode;
 
 use crate::account::{
     AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
@@ -84,6 +87,7 @@ pub fn App() -> impl IntoView {
         <Title text="Atelier"/>
         <Router>
             <a class="skip" href="#content">"To the content"</a>
+            {is_signed_in.then(|| view! { <announce::LiveTitle/> })}
             <Nav viewer=viewer/>
             <main id="content" tabindex="-1">
                 // Pages are sent whole: statuses and redirects come before the first byte, and

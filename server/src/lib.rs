@@ -15,5 +15,6 @@ pub mod jobs; // limits, fairness, the queue, the supervisor and the worker proc
 pub mod models; // weights on disk, and the embedded demo model
 pub mod oidc; // signing in through a provider
 pub mod startup; // Application::build(config): the only place where parts are joined
+pub mod studio; // what people keep for the studio: presets, styles, used prompts
 pub mod telemetry; // logs
 pub mod uploads; // images that people send to start from

@@ -16,6 +16,7 @@ use crate::http;
 use crate::jobs::JobService;
 use crate::models::service::ModelService;
 use crate::oidc::OidcService;
+use crate::studio::StudioService;
 use crate::uploads::UploadService;
 use atelier_app::backend::Backend;
 use std::io::Write as _;
@@ -115,6 +116,8 @@ pub struct Services {
     pub jobs: Arc<JobService>,
     /// Images.
     pub gallery: Arc<GalleryService>,
+    /// What people keep for the studio.
+    pub studio: Arc<StudioService>,
     /// Images that people send to start from.
     pub uploads: Arc<UploadService>,
     /// What administrators may ask.
@@ -141,6 +144,7 @@ impl Services {
         Backend {
             accounts: self.accounts.clone(),
             jobs: self.jobs.clone(),
+            studio: self.studio.clone(),
             gallery: self.gallery.clone(),
             admin: self.admin.clone(),
             models: self.admin.clone(),
@@ -200,6 +204,7 @@ impl Application {
             shutdown.clone(),
         )
         .await?;
+        let studio = StudioService::new(db.clone(), jobs.add_ons().clone());
         let audit = Audit::new(db.clone());
         let of_machine = VitalsConfig::of_this_machine(config.program());
         let vitals = Vitals::start(of_machine, shutdown.clone());
@@ -225,6 +230,7 @@ impl Application {
             accounts,
             jobs,
             gallery,
+            studio,
             uploads,
             admin,
             people,

@@ -7,6 +7,7 @@ use super::two_step::{TwoStep, provide_two_step};
 use super::{
     ChangeName, ChangePassword, RevokeOtherSessions, RevokeSession, SessionSummary, load_account,
 };
+use crate::announce::NotificationsCard;
 use crate::components::{ErrorNotice, Moment, Notice, TextField, Tone, field_error, form_error};
 use crate::session::{SignedInOnly, use_viewer_here};
 use leptos::form::ActionForm;
@@ -58,6 +59,7 @@ fn Account() -> impl IntoView {
             <p class="quiet">"Signed in as "<strong>{name}</strong>"."</p>
             <NameForm name=shown/>
             <PasswordForm/>
+            <NotificationsCard/>
             <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
                 {move || Suspend::new(async move {
                     match account.await {

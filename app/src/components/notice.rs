@@ -2,16 +2,12 @@
 
 use super::badge::Tone;
 use super::words::percent_encode;
+use crate::announce::JobToasts;
 use crate::error::AppError;
 use crate::gallery::UndoToast;
-use crate::hydrated::after;
 use crate::live::use_live;
-use crate::studio::{JobState, JobView};
 use leptos::prelude::*;
 use leptos_router::hooks::use_location;
-
-/// How long a finished image announces itself.
-const SHOWN_FOR: std::time::Duration = std::time::Duration::from_secs(12);
 
 /// A sentence in a box.
 #[component]
@@ -66,48 +62,13 @@ pub fn ErrorNotice(
     }
 }
 
-/// Says on every page but the studio that an image is ready, and everywhere that the stream is down.
+/// Says on every page that an image is ready, what can be undone, and that the stream is down.
 #[component]
 pub fn Toasts() -> impl IntoView {
     let live = use_live();
-    let path = use_location().pathname;
-    let ended = Memo::new(move |_| {
-        let in_studio = path.with(|path| path == "/");
-        live.ended.get().filter(|_| !in_studio)
-    });
-    // A finished image announces itself for a while; the studio and the gallery keep it.
-    Effect::new(move |_| {
-        if let Some(job) = live.ended.get() {
-            after(SHOWN_FOR, move || {
-                let is_same =
-                    |now: &Option<JobView>| now.as_ref().is_some_and(|now| now.id == job.id);
-                if live.ended.with_untracked(is_same) {
-                    live.ended.set(None);
-                }
-            });
-        }
-    });
-    let toast = move || {
-        ended.get().map(|job| match (job.state, job.image_id) {
-            (JobState::Done, Some(image)) => view! {
-                <div class="toast">
-                    <span>"Your image is ready."</span>
-                    <a class="button button-small" href=format!("/gallery/{image}")>"Look at it"</a>
-                </div>
-            }
-            .into_any(),
-            _ => view! {
-                <div class="toast">
-                    <span>{job.error.unwrap_or_else(|| "An image could not be made.".into())}</span>
-                    <a class="button button-small" href="/">"To the studio"</a>
-                </div>
-            }
-            .into_any(),
-        })
-    };
     view! {
         <div class="toasts" role="status" aria-live="polite">
-            {toast}
+            <JobToasts/>
             <UndoToast/>
             {move || live.is_lost().then(|| view! {
                 <div class="toast toast-quiet">"Connection lost, retrying …"</div>

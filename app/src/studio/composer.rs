@@ -2,15 +2,21 @@
 
 use super::advanced::Advanced;
 use super::draft::{Draft, remembered};
+use super::expect::{EstimateLine, FasterNote, follow_estimate};
+use super::history::{HistoryPanel, Recall};
+use super::lora_list::LoraPanel;
+use super::presets::PresetRow;
 use super::prompt::TokenLine;
+use super::rail::{DoneLine, Rail};
+use super::start_image::StartImagePanel;
+use super::styles_panel::{SentAs, StylesPanel};
 use super::{
-    AddOn, DeviceBadge, Estimate, GenerationForm, ModelSummary, SubmitGeneration,
-    estimate_generation, load_device_badge,
+    AddOn, DeviceBadge, GenerationForm, JobView, ModelSummary, Shelf, SubmitGeneration,
+    load_device_badge,
 };
 use crate::components::{
-    DeviceStatus, ErrorNotice, Field, Notice, Tone, field_error, form_error, seconds_text,
+    Answer, DeviceStatus, ErrorNotice, Field, Notice, Tone, field_error, form_error,
 };
-use crate::hydrated::after;
 use crate::live::use_live;
 use leptos::form::ActionForm;
 use leptos::prelude::*;
@@ -26,16 +32,20 @@ pub fn Composer(
     draft: Draft,
     /// The models that can be asked for, the default first.
     models: Vec<ModelSummary>,
-    /// The LoRAs that can be asked for.
-    loras: Vec<AddOn>,
     /// The VAEs that can be asked for.
     vaes: Vec<AddOn>,
+    /// What the viewer keeps.
+    shelf: Shelf,
     /// The device in one line.
     device: DeviceBadge,
     /// Whether the form was filled from an image.
     restored: bool,
 ) -> impl IntoView {
     let live = use_live();
+    let (refiners, models): (Vec<ModelSummary>, Vec<ModelSummary>) =
+        models.into_iter().partition(ModelSummary::is_refiner);
+    let rail = Rail::new(draft, models, shelf);
+    let recall = Recall::new(draft);
     let action = ServerAction::<SubmitGeneration>::new();
     let answer = action.value();
     Effect::new(move |_| {
@@ -60,6 +70,7 @@ pub fn Composer(
         }
     };
     let device = live_badge(device);
+    let estimate = follow_estimate(draft);
     let prompt_error = field_error(answer, "prompt");
     let error = form_error(answer, &GenerationForm::FIELDS);
     let wrong_inside = Signal::derive(move || {
@@ -89,20 +100,25 @@ pub fn Composer(
                             placeholder="What should be in the image?"
                             aria-describedby="prompt-note prompt-tokens"
                             aria-invalid=move || prompt_error.get().is_some().to_string()
+                            on:keydown=move |event| recall.key(&event)
                         >{prompt}</textarea>
                     </Field>
                     <TokenLine draft=draft/>
+                    <Tools rail=rail answer=answer/>
                     {move || error.get().map(|error| view! { <ErrorNotice error=error/> })}
                     <button class="button button-main button-wide generate" type="submit" aria-keyshortcuts="Control+Enter Meta+Enter" disabled=move || action.pending().get()>
                         <span>{move || if action.pending().get() { "Queueing …" } else { "Generate" }}</span>
                         <kbd class="keys" aria-hidden="true">"Ctrl ↵"</kbd>
                     </button>
                     <div class="expect">
-                        <EstimateLine draft=draft device=device/>
+                        <EstimateLine estimate=estimate device=device/>
                         {move || view! { <DeviceStatus badge=device.get()/> }}
+                        <FasterNote rail=rail estimate=estimate/>
                     </div>
+                    <PresetRow rail=rail/>
+                    <DoneLine rail=rail/>
                     <Fold wrong_inside=wrong_inside>
-                        <Advanced draft=draft models=models loras=loras vaes=vaes answer=answer/>
+                        <Advanced rail=rail refiners=refiners vaes=vaes answer=answer/>
                     </Fold>
                 </div>
             </ActionForm>
@@ -188,106 +204,145 @@ fn Fold(wrong_inside: Signal<bool>, children: Children) -> impl IntoView {
     }
 }
 
-/// "Starts now · takes about 4 s on the CPU", asked for again when typing pauses.
-#[component]
-fn EstimateLine(draft: Draft, device: Signal<DeviceBadge>) -> impl IntoView {
-    let live = use_live();
-    let estimate = RwSignal::new(None::<Estimate>);
-    let asked = StoredValue::new(0u32);
-    // How many jobs wait changes the estimate as much as the form does; which step they are at does not.
-    let waiting = Memo::new(move |_| {
-        live.jobs
-            .with(|jobs| jobs.iter().filter(|job| !job.state.is_final()).count())
-    });
-    Effect::new(move |_| {
-        let mut form = draft.form.get();
-        // Read, not only tracked: a memo that nobody reads never computes and never changes.
-        waiting.get();
-        asked.update_value(|n| *n += 1);
-        let turn = asked.get_value();
-        // The prompt's words cost nothing, so the estimate is there before the first of them.
-        if form.prompt.trim().is_empty() {
-            form.prompt = "…".into();
+/// What a prompt can be helped with; each opens below the row of their buttons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tool {
+    Styles,
+    Image,
+    Loras,
+    History,
+}
+
+impl Tool {
+    const ALL: [Self; 4] = [Self::Styles, Self::Image, Self::Loras, Self::History];
+
+    /// The name that the browser remembers, and ids are made of.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Styles => "styles",
+            Self::Image => "image",
+            Self::Loras => "loras",
+            Self::History => "history",
         }
-        after(Duration::from_millis(350), move || {
-            // The page may be gone, or more was typed since.
-            if asked.try_get_value() != Some(turn) {
-                return;
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Styles => "Styles",
+            Self::Image => "Image",
+            Self::Loras => "LoRAs",
+            Self::History => "History",
+        }
+    }
+
+    /// The tool that a field of the form belongs to.
+    fn of_field(field: &str) -> Option<Self> {
+        match field {
+            "styles" => Some(Self::Styles),
+            "init_image" | "strength" | "mask" | "mask_blur" | "only_masked_padding" => {
+                Some(Self::Image)
             }
-            leptos::task::spawn_local(async move {
-                let answer = estimate_generation(form).await.ok().flatten();
-                if asked.try_get_value() == Some(turn) {
-                    estimate.set(answer);
+            "loras" => Some(Self::Loras),
+            _ => None,
+        }
+    }
+
+    /// How much of it the form uses.
+    fn uses(self, form: &GenerationForm) -> usize {
+        match self {
+            Self::Styles => super::style_names(&form.styles).count(),
+            Self::Image => usize::from(!form.init_image.is_empty()),
+            Self::Loras => super::request::loras(&form.loras).map_or(1, |list| list.len()),
+            Self::History => 0,
+        }
+    }
+}
+
+/// Styles, the image to start from, LoRAs and used prompts, folded away until they are wanted.
+#[component]
+fn Tools(rail: Rail, answer: Answer<JobView>) -> impl IntoView {
+    let draft = rail.draft;
+    let initial = draft.initial.get_value();
+    // Without a script nothing can be opened, so what is filled in is open from the start.
+    let in_use: Vec<Tool> = Tool::ALL
+        .into_iter()
+        .filter(|tool| tool.uses(&initial) > 0)
+        .collect();
+    let open = RwSignal::new(in_use);
+    let is_open = move |tool: Tool| open.with(|open| open.contains(&tool));
+    Effect::new(move |_| {
+        let remembered = remembered::open_tools();
+        open.update(|open| {
+            for tool in Tool::ALL {
+                if remembered.iter().any(|id| id == tool.id()) && !open.contains(&tool) {
+                    open.push(tool);
                 }
-            });
+            }
         });
     });
-    let device = Memo::new(move |_| {
-        device.with(|device| {
-            device
-                .label
-                .split(" · ")
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        })
-    });
-    view! {
-        <p class="estimate" aria-live="polite">
-            {move || match estimate.get() {
-                Some(estimate) => device.with(|device| estimate_text(&estimate, device)),
-                None => String::new(),
-            }}
-        </p>
-    }
-}
-
-fn estimate_text(estimate: &Estimate, device: &str) -> String {
-    let starts = match estimate.starts_in_s {
-        None => None,
-        Some(seconds) if seconds < 1.0 => Some("Starts now".to_owned()),
-        Some(seconds) => Some(format!("Starts in about {}", seconds_text(seconds))),
+    let show = move |tool: Tool| {
+        open.update(|open| {
+            if !open.contains(&tool) {
+                open.push(tool);
+            }
+        });
     };
-    let takes = match (estimate.takes_s, device) {
-        (None, _) => "the first image shows how long one takes".to_owned(),
-        (Some(seconds), "") => format!("takes about {}", seconds_text(seconds)),
-        (Some(seconds), device) => format!("takes about {} on the {device}", seconds_text(seconds)),
-    };
-    match starts {
-        Some(starts) => format!("{starts} · {takes}"),
-        None => {
-            let mut letters = takes.chars();
-            letters
-                .next()
-                .map(|first| first.to_uppercase().chain(letters).collect())
-                .unwrap_or_default()
+    // What is wrong must be in sight.
+    Effect::new(move |_| {
+        let wrong = answer.with(|answer| match answer {
+            Some(Err(error)) => error.field().and_then(Tool::of_field),
+            _ => None,
+        });
+        if let Some(tool) = wrong {
+            show(tool);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_estimate_reads_as_a_sentence() {
-        let text = |starts_in_s, takes_s| {
-            estimate_text(
-                &Estimate {
-                    starts_in_s,
-                    takes_s,
-                },
-                "CPU",
-            )
+    });
+    let toggle = move |tool: Tool| {
+        open.update(|open| match open.iter().position(|known| *known == tool) {
+            Some(at) => {
+                open.remove(at);
+            }
+            None => open.push(tool),
+        });
+        open.with_untracked(|open| {
+            let ids: Vec<&str> = open.iter().map(|tool| tool.id()).collect();
+            remembered::keep_open_tools(&ids);
+        });
+    };
+    let button = move |tool: Tool| {
+        let uses = move || match draft.form.with(|form| tool.uses(form)) {
+            0 => String::new(),
+            uses => format!(" · {uses}"),
         };
-        assert_eq!(
-            text(Some(0.0), Some(4.2)),
-            "Starts now · takes about 4.2 s on the CPU"
-        );
-        assert_eq!(
-            text(Some(75.0), Some(30.0)),
-            "Starts in about 1 min 15 s · takes about 30 s on the CPU"
-        );
-        assert_eq!(text(None, None), "The first image shows how long one takes");
+        view! {
+            <button class="tool" type="button" on:click=move |_| toggle(tool)
+                aria-expanded=move || is_open(tool).to_string() aria-controls=format!("tool-{}", tool.id())>
+                {tool.name()}{uses}
+            </button>
+        }
+    };
+    let opened = move |tool: Tool| Signal::derive(move || is_open(tool));
+    let came = Callback::new(move |()| show(Tool::Image));
+    let wrong_style = field_error(answer, "styles");
+    view! {
+        <div class="tools">
+            <div class="tool-row" role="group" aria-label="Help for the prompt">
+                {Tool::ALL.map(|tool| button(tool).into_any()).into_iter().collect_view()}
+            </div>
+            <div class="tool-panel" id="tool-styles" hidden=move || !is_open(Tool::Styles)>
+                <StylesPanel rail=rail value=initial.styles.clone()/>
+                {move || wrong_style.get().map(|words| view! { <p class="field-error small" role="alert">{words}</p> })}
+            </div>
+            <div class="tool-panel" id="tool-image" hidden=move || !is_open(Tool::Image)>
+                <StartImagePanel rail=rail initial=initial.clone() answer=answer came=came/>
+            </div>
+            <div class="tool-panel" id="tool-loras" hidden=move || !is_open(Tool::Loras)>
+                <LoraPanel rail=rail open=opened(Tool::Loras) value=initial.loras.clone() answer=answer/>
+            </div>
+            <div class="tool-panel" id="tool-history" hidden=move || !is_open(Tool::History)>
+                <HistoryPanel draft=draft open=opened(Tool::History)/>
+            </div>
+            <SentAs rail=rail/>
+        </div>
     }
 }

@@ -100,6 +100,8 @@ pub mod remembered {
 
     const FORM: &str = "atelier-draft";
     const ADVANCED: &str = "atelier-advanced";
+    const TOOLS: &str = "atelier-tools";
+    const REFUSED: &str = "atelier-refused-offers";
 
     pub(super) fn form() -> Option<GenerationForm> {
         serde_json::from_str(&get(FORM)?).ok()
@@ -119,6 +121,31 @@ pub mod remembered {
     /// Keeps whether the advanced settings are open.
     pub fn keep_advanced_open(open: bool) {
         set(ADVANCED, if open { "open" } else { "shut" });
+    }
+
+    /// The tools of the prompt that were open.
+    pub fn open_tools() -> Vec<String> {
+        lines(TOOLS)
+    }
+
+    /// Keeps which tools of the prompt are open.
+    pub fn keep_open_tools(ids: &[&str]) {
+        set(TOOLS, &ids.join("\n"));
+    }
+
+    /// Models and LoRAs that were offered as faster and not wanted.
+    pub fn refused_offers() -> Vec<String> {
+        lines(REFUSED)
+    }
+
+    /// Keeps what is not to be offered again.
+    pub fn keep_refused_offers(names: &[String]) {
+        set(REFUSED, &names.join("\n"));
+    }
+
+    fn lines(key: &str) -> Vec<String> {
+        let text = get(key).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     #[cfg(feature = "hydrate")]

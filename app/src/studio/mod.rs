@@ -5,17 +5,33 @@ mod calls;
 mod composer;
 mod desk;
 mod draft;
+mod expect;
 mod extras;
+mod history;
+mod lora_list;
+mod mask;
+mod presets;
 mod prompt;
+mod rail;
 mod request;
+#[cfg(feature = "hydrate")]
+mod sending;
 mod settings;
+mod shapes;
+mod shelf;
+mod start_image;
 mod studio_page;
+mod styles_panel;
 
 pub use calls::*;
 pub use prompt::{PromptSyntax, PromptTokens, TokenCount};
 pub use request::GenerationForm;
 pub use settings::{
     GenerationRequest, ImageSource, InputFile, LORA_WEIGHT_LIMIT, LoraWeight, MAX_IMAGES, Settings,
+};
+pub use shelf::{
+    ImportedStyles, LONGEST_SHELF_NAME, OwnPreset, OwnStyle, PastPrompt, Preset, Shelf, Style,
+    built_in_styles, find_style, style_names, with_styles,
 };
 pub use studio_page::StudioPage;
 
@@ -137,12 +153,40 @@ pub enum LiveEvent {
 }
 
 /// What to expect, shown before submitting.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Seconds until a worker takes it; `None` while nothing was measured yet.
+    /// Seconds until a worker takes it; `None` while nothing is known of the device's speed.
     pub starts_in_s: Option<f64>,
-    /// Seconds the image takes; `None` while nothing was measured yet.
+    /// Seconds that all of the images take; `None` while nothing is known of the device's speed.
     pub takes_s: Option<f64>,
+    /// How many images that is.
+    #[serde(default)]
+    pub num_images: u32,
+    /// What the seconds are reckoned from where no such image was made here yet: the speed of
+    /// another model, or the device's arithmetic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guessed_from: Option<String>,
+    /// The queue is paused: nothing starts until an administrator lets it go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// On a CPU: what would make the image in a few steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faster: Option<Faster>,
+}
+
+/// A model or a LoRA that makes an image in a few steps, in place of what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Faster {
+    /// Its name.
+    pub name: String,
+    /// A LoRA, to be put on beside the model; else a model.
+    pub is_lora: bool,
+    /// Its denoising steps.
+    pub num_inference_steps: u32,
+    /// How many times as fast it is here.
+    pub times: f64,
+    /// Whether that is from images that both have made here, and not reckoned.
+    pub measured: bool,
 }
 
 /// A model that can be asked for.
@@ -173,6 +217,12 @@ pub struct ModelSummary {
     pub is_default: bool,
     /// Prompts that suit it, for empty states.
     pub example_prompts: Vec<String>,
+    /// Settings from quick to careful.
+    #[serde(default)]
+    pub presets: Vec<Preset>,
+    /// Whether it was distilled to need a few steps only.
+    #[serde(default)]
+    pub few_step: bool,
 }
 
 impl ModelSummary {
@@ -183,7 +233,7 @@ impl ModelSummary {
 }
 
 /// A LoRA or a VAE that can be named in a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AddOn {
     /// The name that requests use.
     pub name: String,
@@ -201,6 +251,12 @@ pub struct AddOn {
     /// Why it cannot be used, where that is known already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The address of a picture of what it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
+    /// For one that makes models need a few steps only: settings from quick to careful.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<Preset>,
 }
 
 /// An image that was sent to the server to start from, or a mask.
@@ -238,9 +294,6 @@ pub struct StudioData {
     pub jobs: Vec<JobView>,
     /// The models that can be asked for, the default first; refiners too.
     pub models: Vec<ModelSummary>,
-    /// The LoRAs that can be asked for.
-    #[serde(default)]
-    pub loras: Vec<AddOn>,
     /// The VAEs that can be asked for in place of a model's own.
     #[serde(default)]
     pub vaes: Vec<AddOn>,
@@ -250,4 +303,7 @@ pub struct StudioData {
     pub recent: Vec<ImageCard>,
     /// The settings of the image to start again from, where one was named and exists.
     pub from: Option<Settings>,
+    /// What the viewer keeps.
+    #[serde(default)]
+    pub shelf: Shelf,
 }

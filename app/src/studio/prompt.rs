@@ -66,11 +66,12 @@ pub fn TokenLine(
     let prompts = Memo::new(move |_| {
         draft.form.with(|form| {
             let texts = (form.prompt.clone(), form.negative_prompt.clone());
-            (form.model.clone(), texts)
+            let read = (form.prompt_syntax.clone(), form.styles.clone());
+            (form.model.clone(), texts, read)
         })
     });
     Effect::new(move |_| {
-        let (model, (prompt, negative_prompt)) = prompts.get();
+        let (model, (prompt, negative_prompt), (syntax, styles)) = prompts.get();
         asked.update_value(|n| *n += 1);
         let turn = asked.get_value();
         after(Duration::from_millis(300), move || {
@@ -79,7 +80,7 @@ pub fn TokenLine(
                 return;
             }
             leptos::task::spawn_local(async move {
-                let counted = count_prompt_tokens(model, prompt, negative_prompt)
+                let counted = count_prompt_tokens(model, prompt, negative_prompt, syntax, styles)
                     .await
                     .ok();
                 if asked.try_get_value() == Some(turn) {
@@ -91,6 +92,11 @@ pub fn TokenLine(
     let cut = move |choose: fn(&PromptTokens) -> Option<&TokenCount>| {
         answer.with(|answer| choose(answer.as_ref()?)?.cut.clone())
     };
+    let is_cut = move || {
+        cut(|counts| Some(&counts.prompt)).is_some()
+            || cut(|counts| counts.negative_prompt.as_ref()).is_some()
+    };
+    let read_all = move |_| draft.change(|form| form.prompt_syntax = "weighted".into());
     view! {
         <div class="tokens quiet small" id="prompt-tokens">
             <p class="token-count">
@@ -103,6 +109,9 @@ pub fn TokenLine(
                         .map(|text| view! { <Cut what="Not read of the negative prompt" text=text/> })
                 }}
             </div>
+            {move || is_cut().then(|| view! {
+                <button class="text-button small" type="button" on:click=read_all title="As weighted prompts are: in parts of 75 tokens">"Read all of it, in parts"</button>
+            })}
         </div>
     }
 }

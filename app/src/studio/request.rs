@@ -62,11 +62,13 @@ pub struct GenerationForm {
     pub guidance_rescale: String,
     /// Decided by the memory at hand when empty.
     pub vae_tiling: String,
+    /// Names of styles, one on each line.
+    pub styles: String,
 }
 
 impl GenerationForm {
     /// The names of its fields, on the wire and in errors.
-    pub const FIELDS: [&'static str; 26] = [
+    pub const FIELDS: [&'static str; 27] = [
         "prompt",
         "negative_prompt",
         "num_inference_steps",
@@ -93,7 +95,48 @@ impl GenerationForm {
         "clip_skip",
         "guidance_rescale",
         "vae_tiling",
+        "styles",
     ];
+
+    /// What a preset keeps: how an image is made, not what it shows.
+    pub const PRESET_FIELDS: [&'static str; 15] = [
+        "num_inference_steps",
+        "guidance_scale",
+        "scheduler",
+        "width",
+        "height",
+        "refiner",
+        "denoising_split",
+        "refiner_strength",
+        "aesthetic_score",
+        "negative_aesthetic_score",
+        "loras",
+        "vae",
+        "clip_skip",
+        "guidance_rescale",
+        "vae_tiling",
+    ];
+
+    /// What a preset of this form keeps.
+    pub fn preset_part(&self) -> Self {
+        Self::from_lookup(|name| {
+            Self::PRESET_FIELDS
+                .contains(&name)
+                .then(|| self.get(name))
+                .flatten()
+                .map(|value| value.trim().to_owned())
+        })
+    }
+
+    /// The same form with what a preset keeps in place of its own.
+    pub fn with_preset(&self, preset: &Self) -> Self {
+        self.with(|name| {
+            Self::PRESET_FIELDS
+                .contains(&name)
+                .then(|| preset.get(name))
+                .flatten()
+        })
+    }
 
     /// What the form asks for. Ranges and the model's own limits are the server's to check.
     ///
@@ -220,11 +263,13 @@ impl GenerationForm {
             clip_skip: shown(Some(settings.clip_skip).filter(|layers| *layers > 0)),
             guidance_rescale: optional(settings.guidance_rescale),
             vae_tiling: settings.vae_tiling.clone().unwrap_or_default(),
+            // The prompt has their words already.
+            styles: String::new(),
         }
     }
 
     /// The fields and their values, in the order of [`Self::FIELDS`].
-    pub fn values(&self) -> [&str; 26] {
+    pub fn values(&self) -> [&str; 27] {
         [
             &self.prompt,
             &self.negative_prompt,
@@ -252,6 +297,7 @@ impl GenerationForm {
             &self.clip_skip,
             &self.guidance_rescale,
             &self.vae_tiling,
+            &self.styles,
         ]
     }
 
@@ -285,6 +331,7 @@ impl GenerationForm {
             clip_skip: get("clip_skip"),
             guidance_rescale: get("guidance_rescale"),
             vae_tiling: get("vae_tiling"),
+            styles: get("styles"),
         }
     }
 
@@ -324,7 +371,7 @@ fn finite(field: &str, value: &str, advice: &str) -> Result<Option<f64>, AppErro
 }
 
 /// `ink:0.8, paper` as a list; a name without a weight counts 1.
-fn loras(text: &str) -> Result<Vec<LoraWeight>, AppError> {
+pub(super) fn loras(text: &str) -> Result<Vec<LoraWeight>, AppError> {
     let mut list = Vec::new();
     for part in text.split([',', '\n']).map(str::trim) {
         if part.is_empty() {
@@ -358,7 +405,7 @@ pub(super) fn lora_text(list: &[LoraWeight]) -> String {
         .join(", ")
 }
 
-fn syntax(text: &str) -> Result<PromptSyntax, AppError> {
+pub(super) fn syntax(text: &str) -> Result<PromptSyntax, AppError> {
     match text.trim() {
         "" | "auto" => Ok(PromptSyntax::Auto),
         "plain" => Ok(PromptSyntax::Plain),

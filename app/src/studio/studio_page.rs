@@ -64,11 +64,11 @@ fn Room(data: StudioData) -> impl IntoView {
     let StudioData {
         jobs,
         models,
-        loras,
         vaes,
         device,
         recent,
         from,
+        shelf,
     } = data;
     let live = use_live();
     live.seed(worth_showing(jobs, recent.first()));
@@ -90,7 +90,7 @@ fn Room(data: StudioData) -> impl IntoView {
     view! {
         <div class="studio">
             <h1 class="hidden">"Studio"</h1>
-            <Composer draft=draft models=models loras=loras vaes=vaes device=device restored=restored/>
+            <Composer draft=draft models=models vaes=vaes shelf=shelf device=device restored=restored/>
             <Desk draft=draft examples=examples recent=recent/>
         </div>
     }

@@ -1,6 +1,7 @@
 //! A backend of fixed answers that remembers what it was asked, and the way to ask it for a page.
 
 mod people;
+mod studio;
 
 use crate::machine;
 use async_trait::async_trait;
@@ -138,6 +139,7 @@ fn context(
     let backend = Backend {
         accounts: house.clone(),
         jobs: house.clone(),
+        studio: house.clone(),
         gallery: house.clone(),
         admin: house.clone(),
         people: house.clone(),
@@ -238,6 +240,8 @@ impl Jobs for House {
         Ok(Estimate {
             starts_in_s: Some(0.0),
             takes_s: Some(4.0),
+            num_images: 1,
+            ..Estimate::default()
         })
     }
 
@@ -267,6 +271,8 @@ impl Jobs for House {
             schedulers: vec!["euler".into()],
             is_default: true,
             example_prompts: vec!["a red circle on a white background".into()],
+            presets: Vec::new(),
+            few_step: false,
         }])
     }
 

@@ -23,6 +23,7 @@ use atelier_app::gallery::{ImageId, MAX_SELECTED};
 use atelier_app::studio::Settings;
 
 pub use files::{ImageHash, ImageStore};
+pub(crate) use import::decoding_turn;
 pub use metadata::Facts;
 
 use crate::config::ServeConfig;

@@ -237,7 +237,7 @@ pub(super) async fn revoke_share_link(
 }
 
 /// A body in JSON; what is wrong with it names a field of it.
-fn read<T: DeserializeOwned>(body: &[u8], field: &str) -> Result<T, AppError> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8], field: &str) -> Result<T, AppError> {
     serde_json::from_slice(body)
         .map_err(|error| AppError::invalid(field, format!("The body cannot be used: {error}")))
 }

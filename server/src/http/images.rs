@@ -134,7 +134,7 @@ async fn serve(
 }
 
 /// RFC 9110 §13.1.2: any of the listed tags, weak or not, or `*`.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     headers
         .get_all(IF_NONE_MATCH)
         .iter()

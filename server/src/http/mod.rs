@@ -16,6 +16,7 @@ mod pages;
 mod people;
 pub mod problem;
 mod scopes;
+mod studio;
 mod uploads;
 pub mod viewer;
 
@@ -110,7 +111,27 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
         .route("/api/jobs/{id}/cancel", post(native::cancel_job))
         .route("/api/models", get(native::list_models))
         .route("/api/loras", get(native::list_loras))
+        .route("/api/loras/{name}/preview", get(studio::lora_preview))
         .route("/api/vaes", get(native::list_vaes))
+        .route("/api/estimate", post(studio::estimate))
+        .route("/api/prompts", get(studio::prompts))
+        .route(
+            "/api/presets",
+            get(studio::presets).post(studio::create_preset),
+        )
+        .route(
+            "/api/presets/{id}",
+            put(studio::change_preset).delete(studio::delete_preset),
+        )
+        .route(
+            "/api/styles",
+            get(studio::styles).post(studio::create_style),
+        )
+        .route("/api/styles/import", post(studio::import_styles))
+        .route(
+            "/api/styles/{id}",
+            put(studio::change_style).delete(studio::delete_style),
+        )
         .route("/api/images", get(gallery::find_images))
         .route("/api/images/facets", get(gallery::facets))
         .route("/api/images/act", post(gallery::act))

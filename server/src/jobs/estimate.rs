@@ -1,18 +1,50 @@
 //! How long an image takes, from how long the latest ones took.
 
 use crate::gallery::Facts;
+use crate::models::SDXL_PARAMETERS;
 use atelier_app::studio::Settings;
 
 /// Images that a speed is taken from.
 const SAMPLE: usize = 20;
 
-/// The measured speed of one model on the device in use.
+/// Floating-point operations of one UNet pass for each pixel and each weight of the whole model:
+/// SDXL's base takes 6.2 million for a pixel (1.6e12 at 512²), and has 3.47 billion weights.
+const OPERATIONS_PER_UNIT: f64 = 6.2e6 / SDXL_PARAMETERS;
+/// The same of decoding, which takes 1e13 at 1024².
+const OPERATIONS_PER_PIXEL: f64 = 9.7e6 / SDXL_PARAMETERS;
+/// The share of a device's matrix products that a whole image reaches.
+const EFFICIENCY: f64 = 0.75;
+/// A model so many times as large or as small as another says little about it.
+const COMPARABLE: f64 = 8.0;
+
+/// What a speed that was not measured was reckoned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// The speed of another model here, or of this one without a refiner.
+    Model,
+    /// The device's arithmetic.
+    Arithmetic,
+}
+
+impl Guess {
+    /// In words for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Model => "another model's speed here",
+            Self::Arithmetic => "this device's arithmetic",
+        }
+    }
+}
+
+/// The speed of one model on the device in use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speed {
     /// Device-seconds per unit of work (see [`units`]).
     per_unit_s: f64,
-    /// Seconds per image that do not grow with its steps: encoding, decoding, storing.
-    overhead_s: f64,
+    /// Seconds per pixel that do not grow with the steps: encoding, decoding, storing.
+    per_pixel_s: f64,
+    /// What it is reckoned from, where no such image was made here.
+    pub guess: Option<Guess>,
 }
 
 /// Denoising steps of all models together, as far as the settings alone tell.
@@ -55,15 +87,28 @@ pub fn units(settings: &Settings) -> f64 {
 }
 
 impl Speed {
-    /// The speed of `model` on the kind of `device` (`cpu`, `cuda:0`) from the latest images, newest
-    /// first; `None` when none is of that model and made there.
-    pub fn measured(model: &str, device: &str, latest: &[(Settings, Facts)]) -> Option<Self> {
+    /// The speed of `model` with `refiner` on the kind of `device` (`cpu`, `cuda:0`) from the latest
+    /// images, newest first; `None` when none is of those and made there.
+    pub fn measured(
+        model: &str,
+        refiner: Option<&str>,
+        device: &str,
+        latest: &[(Settings, Facts)],
+    ) -> Option<Self> {
+        Self::of_sample(device, latest, |settings| {
+            settings.model == model && settings.refiner.as_deref() == refiner
+        })
+    }
+
+    fn of_sample(
+        device: &str,
+        latest: &[(Settings, Facts)],
+        wanted: impl Fn(&Settings) -> bool,
+    ) -> Option<Self> {
         let kind = |device: &str| device.split(':').next().map(str::to_owned);
         let sample: Vec<_> = latest
             .iter()
-            .filter(|(settings, facts)| {
-                settings.model == model && kind(&facts.device) == kind(device)
-            })
+            .filter(|(settings, facts)| wanted(settings) && kind(&facts.device) == kind(device))
             .take(SAMPLE)
             .collect();
         let per_unit_s = median(
@@ -71,25 +116,81 @@ impl Speed {
                 .iter()
                 .map(|(settings, facts)| facts.timings.denoising_s / units(settings)),
         )?;
-        let overhead_s = median(sample.iter().map(|(_, facts)| {
+        let per_pixel_s = median(sample.iter().map(|(settings, facts)| {
             let timings = &facts.timings;
-            (timings.total_s - timings.loading_s - timings.denoising_s).max(0.0)
+            let rest = (timings.total_s - timings.loading_s - timings.denoising_s).max(0.0);
+            rest / pixels(settings)
         }))?;
         Some(Self {
             per_unit_s,
-            overhead_s,
+            per_pixel_s,
+            guess: None,
         })
+    }
+
+    /// A first guess where no such image was made on the device: from the model without its refiner,
+    /// from a model of about its size, or from `gflops`, billions of operations of matrix products in a
+    /// second. `parameters` answers how many weights a model has.
+    pub fn guessed(
+        model: &str,
+        device: &str,
+        latest: &[(Settings, Facts)],
+        parameters: impl Fn(&str) -> f64,
+        gflops: Option<f64>,
+    ) -> Option<Self> {
+        let as_guess = |speed: Self, scale: f64, guess| Self {
+            per_unit_s: speed.per_unit_s * scale,
+            per_pixel_s: speed.per_pixel_s * scale,
+            guess: Some(guess),
+        };
+        if let Some(speed) = Self::of_sample(device, latest, |settings| settings.model == model) {
+            return Some(as_guess(speed, 1.0, Guess::Model));
+        }
+        let size = parameters(model);
+        let mut nearest: Option<(f64, f64, Self)> = None;
+        let mut seen: Vec<&str> = Vec::new();
+        for (settings, _) in latest {
+            if seen.contains(&settings.model.as_str()) {
+                continue;
+            }
+            seen.push(&settings.model);
+            let scale = size / parameters(&settings.model).max(1.0);
+            let distance = scale.ln().abs();
+            if nearest.is_none_or(|(known, _, _)| distance < known)
+                && let Some(speed) =
+                    Self::of_sample(device, latest, |other| other.model == settings.model)
+            {
+                nearest = Some((distance, scale, speed));
+            }
+        }
+        let from_model = nearest.map(|(_, scale, speed)| as_guess(speed, scale, Guess::Model));
+        if nearest.is_some_and(|(distance, _, _)| distance <= COMPARABLE.ln()) {
+            return from_model;
+        }
+        let from_arithmetic = gflops.filter(|gflops| *gflops > 0.0).map(|gflops| {
+            let per_operation_s = size / (gflops * 1e9 * EFFICIENCY);
+            Self {
+                per_unit_s: OPERATIONS_PER_UNIT * per_operation_s,
+                per_pixel_s: OPERATIONS_PER_PIXEL * per_operation_s,
+                guess: Some(Guess::Arithmetic),
+            }
+        });
+        from_arithmetic.or(from_model)
     }
 
     /// Seconds that such an image takes once a worker has it and the model is loaded.
     pub fn takes_s(&self, settings: &Settings) -> f64 {
-        self.per_unit_s * units(settings) + self.overhead_s
+        self.per_unit_s * units(settings) + self.overhead_s(settings)
     }
 
-    /// Seconds after the last denoising step.
-    pub fn overhead_s(&self) -> f64 {
-        self.overhead_s
+    /// Seconds besides the denoising steps.
+    pub fn overhead_s(&self, settings: &Settings) -> f64 {
+        self.per_pixel_s * pixels(settings)
     }
+}
+
+fn pixels(settings: &Settings) -> f64 {
+    (f64::from(settings.width) * f64::from(settings.height)).max(1.0)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -141,14 +242,45 @@ mod tests {
             image(settings("demo", 10, 128, 5.0), 1.0, 1.5),
             image(settings("other", 10, 128, 5.0), 100.0, 101.0),
         ];
-        let speed = Speed::measured("demo", "cpu", &latest).unwrap();
+        let speed = Speed::measured("demo", None, "cpu", &latest).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
         near(speed.takes_s(&settings("demo", 20, 128, 5.0)), 2.5);
         near(speed.takes_s(&settings("demo", 40, 128, 5.0)), 4.5);
-        near(speed.takes_s(&settings("demo", 20, 256, 5.0)), 8.5);
+        // Decoding grows with the pixels, as steps do.
+        near(speed.takes_s(&settings("demo", 20, 256, 5.0)), 10.0);
         near(speed.takes_s(&settings("demo", 20, 128, 1.0)), 1.5);
-        assert_eq!(Speed::measured("new", "cpu", &latest), None);
-        assert_eq!(Speed::measured("demo", "cuda:0", &latest), None);
+        assert_eq!(Speed::measured("new", None, "cpu", &latest), None);
+        assert_eq!(Speed::measured("demo", None, "cuda:0", &latest), None);
+        assert_eq!(Speed::measured("demo", Some("r"), "cpu", &latest), None);
+    }
+
+    #[test]
+    fn what_was_never_made_is_reckoned_and_says_so() {
+        let latest = [image(settings("base", 10, 512, 5.0), 100.0, 110.0)];
+        let parameters = |name: &str| match name {
+            "half" => SDXL_PARAMETERS / 2.0,
+            "tiny" => SDXL_PARAMETERS / 1000.0,
+            _ => SDXL_PARAMETERS,
+        };
+        let guess = |model: &str, device: &str, gflops| {
+            Speed::guessed(model, device, &latest, parameters, gflops)
+        };
+        let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 0.05, "{a} is not {b}");
+        let half = guess("half", "cpu", Some(100.0)).unwrap();
+        assert_eq!(half.guess, Some(Guess::Model));
+        near(half.takes_s(&settings("half", 10, 512, 5.0)), 55.0);
+        // With a refiner that was never used: the model's own speed.
+        let own = guess("base", "cpu", None).unwrap();
+        near(own.takes_s(&settings("base", 10, 512, 5.0)), 110.0);
+        // A model of another size altogether, and a device where nothing was made yet.
+        let tiny = guess("tiny", "cpu", Some(100.0)).unwrap();
+        assert_eq!(tiny.guess, Some(Guess::Arithmetic));
+        assert!(guess("tiny", "cpu", None).is_some());
+        let gpu = guess("base", "cuda:0", Some(100_000.0)).unwrap();
+        assert_eq!(gpu.guess, Some(Guess::Arithmetic));
+        // 10 steps of twice 1.6e12 operations, and decoding 2.5e12, at 75 % of 1e14 a second.
+        near(gpu.takes_s(&settings("base", 10, 512, 5.0)), 0.467);
+        assert_eq!(guess("base", "cuda:0", None), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod estimate; // how long an image takes
 mod fairness; // who goes next
+mod forecast; // when and how long, before it is asked for
 pub mod ladder; // what a job changes when a device fails it
 pub mod progress; // the news board
 pub mod protocol; // what server and worker say to each other
@@ -33,9 +34,10 @@ use atelier_app::account::{UserId, Viewer};
 use atelier_app::admin::{QueueRow, StepTime, WorkerReport};
 use atelier_app::backend::{Answer, Jobs};
 use atelier_app::error::AppError;
+use atelier_app::gallery::ImageId;
 use atelier_app::studio::{
-    AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, MAX_IMAGES,
-    ModelSummary, PromptTokens, Settings,
+    AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary,
+    PromptTokens, Settings,
 };
 use estimate::Speed;
 use progress::Board;
@@ -136,6 +138,11 @@ impl JobService {
     /// Lets the running job finish within `grace`, or puts it back, and ends the worker.
     pub async fn stop(&self, grace: Duration) {
         self.supervisor.stop(grace).await;
+    }
+
+    /// The LoRAs and VAEs there are.
+    pub fn add_ons(&self) -> &AddOns {
+        &self.add_ons
     }
 
     /// The news board, for the event stream.
@@ -300,7 +307,7 @@ impl JobService {
         Ok(row)
     }
 
-    async fn speed(&self, model: &str) -> Result<Option<Speed>, ServerError> {
+    async fn speed(&self, settings: &Settings) -> Result<Option<Speed>, ServerError> {
         let known = {
             let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
             measured
@@ -317,12 +324,11 @@ impl JobService {
                 latest
             }
         };
-        let (device, _) = self.devices.main_lane();
-        Ok(Speed::measured(model, &device, &latest))
+        Ok(self.speed_from(&latest, settings))
     }
 
     async fn cost(&self, settings: &Settings) -> Result<f64, ServerError> {
-        let speed = self.speed(&settings.model).await?;
+        let speed = self.speed(settings).await?;
         Ok(speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(settings)))
     }
 
@@ -343,7 +349,7 @@ impl JobService {
         let mut left = 0.0;
         for job in self.queue.running().await? {
             left += self
-                .left_s(&job, self.speed(&job.settings.model).await?)
+                .left_s(&job, self.speed(&job.settings).await?)
                 .unwrap_or(UNMEASURED_COST_S);
         }
         Ok(left)
@@ -357,7 +363,7 @@ impl JobService {
             let done = f64::from(latest.step);
             let since_s = (now_ms() - latest.said_at).max(0) as f64 / 1000.0;
             let steps_left = latest.denoising_s / done * (all - done);
-            let overhead = speed.map_or(0.0, |speed| speed.overhead_s());
+            let overhead = speed.map_or(0.0, |speed| speed.overhead_s(&row.settings));
             return Some((steps_left + overhead - since_s).max(0.0));
         }
         let spent_s = (now_ms() - row.started_at?).max(0) as f64 / 1000.0;
@@ -394,7 +400,7 @@ impl JobService {
         let mut order: Option<(Vec<Waiting>, f64)> = None;
         let mut views = Vec::with_capacity(rows.len());
         for row in rows {
-            let speed = self.speed(&row.settings.model).await?;
+            let speed = self.speed(&row.settings).await?;
             let mut position = None;
             let mut seconds_left = None;
             match row.state {
@@ -502,34 +508,7 @@ impl Jobs for JobService {
     }
 
     async fn estimate(&self, viewer: &Viewer, request: GenerationRequest) -> Answer<Estimate> {
-        let wish = GenerationRequest {
-            // An estimate is wanted while the prompt is still being written.
-            prompt: if request.prompt.trim().is_empty() {
-                "…".into()
-            } else {
-                request.prompt.clone()
-            },
-            ..request
-        };
-        let count = wish.num_images.unwrap_or(1).clamp(1, MAX_IMAGES);
-        let settings = self.models.fresh().await.settle(wish, &self.add_ons)?;
-        let speed = self.speed(&settings.model).await?;
-        let cost = speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(&settings));
-        let order = self
-            .queue
-            .fair_order(Some((viewer.id, cost)))
-            .await
-            .map_err(ServerError::from)?;
-        let ahead: f64 = order
-            .iter()
-            .take_while(|job| !job.id.0.is_empty())
-            .map(|job| job.cost)
-            .sum();
-        let running = self.running_left_s().await?;
-        Ok(Estimate {
-            starts_in_s: speed.map(|_| (running + ahead) / self.lanes()),
-            takes_s: speed.map(|speed| speed.takes_s(&settings) * f64::from(count)),
-        })
+        self.forecast(viewer, request).await
     }
 
     async fn prompt_tokens(&self, _: &Viewer, request: GenerationRequest) -> Answer<PromptTokens> {
@@ -544,10 +523,18 @@ impl Jobs for JobService {
         Ok(self.models.fresh().await.summaries())
     }
 
-    async fn list_loras(&self, _: &Viewer) -> Answer<Vec<AddOn>> {
+    async fn list_loras(&self, viewer: &Viewer) -> Answer<Vec<AddOn>> {
         let add_ons = self.add_ons.clone();
         let listed = tokio::task::spawn_blocking(move || add_ons.list_loras()).await;
-        Ok(listed.map_err(|error| ServerError::broken(error.to_string()))?)
+        let mut listed = listed.map_err(|error| ServerError::broken(error.to_string()))?;
+        if listed.iter().any(|lora| lora.preview.is_none()) {
+            let made = self.queue.latest_by_lora(viewer.id).await;
+            let made = made.map_err(ServerError::from)?;
+            for lora in listed.iter_mut().filter(|lora| lora.preview.is_none()) {
+                lora.preview = made.get(&lora.name).map(ImageId::thumbnail_url);
+            }
+        }
+        Ok(listed)
     }
 
     async fn list_vaes(&self, _: &Viewer) -> Answer<Vec<AddOn>> {

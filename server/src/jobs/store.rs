@@ -6,6 +6,7 @@ use super::queue::{JobRow, Queue, from_json, read_row, read_state};
 use crate::gallery::Facts;
 use atelier_app::account::UserId;
 use atelier_app::admin::QueueRow;
+use atelier_app::gallery::ImageId;
 use atelier_app::studio::{JobId, Settings};
 use sqlx::Row;
 use std::collections::HashMap;
@@ -128,6 +129,28 @@ impl Queue {
         )
         .fetch_one(self.db.read())
         .await
+    }
+
+    /// The latest image that a user made with each LoRA, among their latest thousands.
+    pub async fn latest_by_lora(
+        &self,
+        user: UserId,
+    ) -> Result<HashMap<String, ImageId>, sqlx::Error> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "select lora.value ->> '$.name' as name, max(made.id) from (
+                 select id, settings from image
+                 where user_id = ?1 and trashed_at is null and imported_from is null
+                 order by number desc limit 4000) made,
+                 json_each(made.settings, '$.loras') lora
+             where name is not null group by name",
+        )
+        .bind(user.0)
+        .fetch_all(self.db.read())
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(name, image)| (name, ImageId(image)))
+            .collect())
     }
 
     /// When the latest `count` images were made, and their facts, newest first.

@@ -1,22 +1,43 @@
 //! LoRAs and VAEs: single files that lie in folders of their own and are asked for by name. The
 //! folders are read anew each time, so a file that was copied in can be used at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use atelier_app::error::AppError;
+use atelier_app::percent_encode;
 use atelier_app::studio::AddOn;
 use atelier_engine::inspect_lora;
 
+use super::presets;
+
 /// How deep folders are looked through.
 const DEPTH: usize = 3;
+/// What a picture beside a LoRA is called after its name, as A1111 and others look for it.
+const PICTURES: [&str; 8] = [
+    "preview.png",
+    "preview.jpg",
+    "preview.jpeg",
+    "preview.webp",
+    "png",
+    "jpg",
+    "jpeg",
+    "webp",
+];
+
+/// What a file's header said, and which file that was: its time and its size.
+type Described = HashMap<PathBuf, (Option<SystemTime>, u64, AddOn)>;
 
 /// Where LoRAs and VAEs lie.
 #[derive(Clone, Debug, Default)]
 pub struct AddOns {
     loras: Vec<PathBuf>,
     vaes: Vec<PathBuf>,
+    /// Reading five hundred headers takes a second; a file that has not changed is read once.
+    described: Arc<Mutex<Described>>,
 }
 
 impl AddOns {
@@ -28,15 +49,47 @@ impl AddOns {
         Self {
             loras,
             vaes: vec![data_dir.join("models").join("vae")],
+            described: Arc::default(),
         }
     }
 
     /// Every LoRA, by name.
     pub fn list_loras(&self) -> Vec<AddOn> {
-        find_all(&self.loras)
+        let found = find_all(&self.loras);
+        let mut known = self
+            .described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // What is gone is forgotten.
+        known.retain(|path, _| found.values().any(|there| there == path) || found.len() > 5000);
+        found
             .into_iter()
-            .map(|(name, path)| describe(name, &path))
+            .map(|(name, path)| {
+                let about = fs::metadata(&path).ok();
+                let at = about.as_ref().and_then(|about| about.modified().ok());
+                let bytes = about.map_or(0, |about| about.len());
+                let add_on = match known.get(&path) {
+                    Some((then, length, add_on)) if (*then, *length) == (at, bytes) => {
+                        add_on.clone()
+                    }
+                    _ => {
+                        let add_on = describe(name, &path);
+                        known.insert(path.clone(), (at, bytes, add_on.clone()));
+                        add_on
+                    }
+                };
+                AddOn {
+                    preview: picture_beside(&path)
+                        .map(|picture| picture_address(&add_on.name, &picture)),
+                    ..add_on
+                }
+            })
             .collect()
+    }
+
+    /// The picture that lies beside a LoRA.
+    pub fn lora_picture(&self, name: &str) -> Option<PathBuf> {
+        picture_beside(&find_all(&self.loras).remove(name)?)
     }
 
     /// Every VAE, by name.
@@ -131,6 +184,24 @@ fn collect(folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) {
     }
 }
 
+/// The first picture there is of the file's name.
+fn picture_beside(path: &Path) -> Option<PathBuf> {
+    PICTURES
+        .into_iter()
+        .map(|ending| path.with_extension(ending))
+        .find(|picture| picture.is_file())
+}
+
+/// Where a browser gets it; the address changes with the file, so that it may be kept.
+fn picture_address(name: &str, picture: &Path) -> String {
+    let changed = fs::metadata(picture)
+        .and_then(|about| about.modified())
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        .map_or(0, |since| since.as_millis());
+    format!("/api/loras/{}/preview?v={changed:x}", percent_encode(name))
+}
+
 fn size_of(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
@@ -139,6 +210,7 @@ fn describe(name: String, path: &Path) -> AddOn {
     let bytes = size_of(path);
     match inspect_lora(path) {
         Ok(lora) => AddOn {
+            presets: presets::of_lora(&name),
             name,
             bytes,
             ranks: lora
@@ -152,7 +224,7 @@ fn describe(name: String, path: &Path) -> AddOn {
                 .into_iter()
                 .chain(lora.tags.into_iter().map(|(tag, _)| tag))
                 .collect(),
-            problem: None,
+            ..AddOn::default()
         },
         Err(error) => AddOn {
             name,
@@ -202,6 +274,18 @@ mod tests {
         // A file that comes later is there at once.
         fs::write(loras.join("new.safetensors"), b"x").unwrap();
         assert!(add_ons.lora("new").is_ok());
+        // A picture beside it is found under the names that other programs give it.
+        assert_eq!(add_ons.lora_picture("ada"), None);
+        for picture in ["ada.png", "ada.preview.png"] {
+            fs::write(loras.join("people").join(picture), b"x").unwrap();
+            assert_eq!(
+                add_ons.lora_picture("ada"),
+                Some(loras.join("people").join(picture))
+            );
+        }
+        let shown = add_ons.list_loras()[0].preview.clone().unwrap();
+        assert!(shown.starts_with("/api/loras/ada/preview?v="), "{shown}");
+        assert_eq!(add_ons.lora_picture("../people/ada"), None);
         assert!(add_ons.list_vaes().is_empty() && add_ons.vae("new").is_none());
     }
 }

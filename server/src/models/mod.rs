@@ -14,6 +14,7 @@ mod lock; // one at a time
 pub mod manifest; // what a fetched model consists of
 pub mod options; // what the command line takes
 mod part; // one file on its way
+mod presets; // settings from quick to careful
 mod screen; // bars, lines, JSON
 pub mod select; // which files make up a model
 pub mod service; // as administrators manage them while the server runs
@@ -36,6 +37,9 @@ use serde::Deserialize;
 
 /// Most steps that a request to the server may ask for; the engine itself allows more.
 pub const MAX_STEPS: u32 = 150;
+
+/// Weights of SDXL's base model, all components together.
+pub const SDXL_PARAMETERS: f64 = 3.47e9;
 
 /// A model that can be asked for.
 #[derive(Clone, Debug)]
@@ -205,6 +209,15 @@ impl Models {
         })
     }
 
+    /// How many weights a model or refiner has; of one whose files do not say, as many as SDXL's
+    /// base.
+    pub fn parameters(&self, name: &str) -> f64 {
+        self.everyone()
+            .find(|model| model.summary.name == name)
+            .and_then(|model| model.description.parameters)
+            .map_or(SDXL_PARAMETERS, |count| count as f64)
+    }
+
     /// All of them, the default first.
     pub fn all(&self) -> &[Model] {
         &self.models
@@ -298,6 +311,17 @@ impl About {
         let demo = name == demo::NAME || name == demo::REFINER;
         let defaults = &description.defaults;
         let strings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+        let default_width = self.default_width.unwrap_or(description.default_width);
+        let default_steps = self.default_steps.unwrap_or(if demo {
+            20
+        } else if defaults.is_few_step() {
+            defaults.num_inference_steps
+        } else {
+            30
+        });
+        let default_guidance_scale = self
+            .default_guidance_scale
+            .unwrap_or(defaults.guidance_scale);
         ModelSummary {
             name: name.to_owned(),
             kind: description.kind.clone(),
@@ -311,18 +335,18 @@ impl About {
                     described(description)
                 }
             }),
-            default_width: self.default_width.unwrap_or(description.default_width),
+            default_width,
             default_height: self.default_height.unwrap_or(description.default_height),
-            default_steps: self.default_steps.unwrap_or(if demo {
-                20
-            } else if defaults.is_few_step() {
-                defaults.num_inference_steps
-            } else {
-                30
-            }),
-            default_guidance_scale: self
-                .default_guidance_scale
-                .unwrap_or(defaults.guidance_scale),
+            default_steps,
+            default_guidance_scale,
+            presets: presets::of_model(
+                defaults,
+                default_steps,
+                default_guidance_scale,
+                default_width,
+                &description.schedulers,
+            ),
+            few_step: defaults.is_few_step(),
             size_multiple: description.size_multiple,
             max_side: self.max_side.unwrap_or(if demo { 256 } else { 2048 }),
             schedulers: description.schedulers.clone(),

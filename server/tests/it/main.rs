@@ -33,6 +33,7 @@ mod models_fetch; // from that hub
 mod models_page; // what administrators do with them
 mod native_api; // the JSON API
 mod personas;
+mod studio_shelf; // presets, styles, used prompts, LoRAs' pictures, what would be faster
 mod test_app; // people with tokens
 mod tokens;
 mod vitals; // load, memory, temperature

@@ -4,7 +4,7 @@ use super::personas::Answer;
 use super::test_app::{Person, TestApp, request};
 use atelier_app::account::Role;
 use atelier_app::backend::Jobs as _;
-use atelier_app::studio::{Estimate, GenerationRequest, JobId, JobState};
+use atelier_app::studio::{GenerationRequest, JobId, JobState};
 use atelier_server::jobs::queue::Queue;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -57,12 +57,13 @@ async fn an_image_is_answered_and_kept() {
         let (viewer, wish) = (&me.viewer, wish.clone());
         app.services.jobs.estimate(viewer, wish).await.unwrap()
     };
-    // Nothing was measured yet, so nothing is promised.
-    let nothing = Estimate {
-        starts_in_s: None,
-        takes_s: None,
-    };
-    assert_eq!(estimate().await, nothing);
+    // Nothing was made yet, so whatever is said is said to be a guess.
+    let first = estimate().await;
+    assert_eq!(
+        first.takes_s.is_some(),
+        first.guessed_from.is_some(),
+        "{first:?}"
+    );
     let png = app
         .call(with_headers(&me, &wanted(), &[("idempotency-key", "k1")]))
         .await;
@@ -167,6 +168,7 @@ async fn an_image_is_answered_and_kept() {
     assert_eq!(app.services.jobs.step_times().await.unwrap().len(), 2);
     let estimate = estimate().await;
     assert_eq!(estimate.starts_in_s, Some(0.0));
+    assert_eq!(estimate.guessed_from, None);
     assert!(estimate.takes_s.is_some_and(|seconds| seconds > 0.0));
     app.stop().await;
 }

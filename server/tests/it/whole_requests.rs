@@ -431,7 +431,7 @@ async fn loras_are_listed_and_applied_by_name_or_tag() {
 }
 
 /// A LoRA for the tiny model.
-fn lora_file() -> std::path::PathBuf {
+pub fn lora_file() -> std::path::PathBuf {
     let folder =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/tests/fixtures/lora");
     let mut files: Vec<_> = std::fs::read_dir(folder)

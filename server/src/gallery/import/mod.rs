@@ -47,7 +47,7 @@ const DECODED_AT_ONCE: u32 = 64;
 
 /// Waits until an image of so many pixels can be decoded beside those that are. The turn lasts
 /// until the answer is dropped: move it to where the work is.
-pub(super) async fn decoding_turn(pixels: u64) -> Result<SemaphorePermit<'static>, ServerError> {
+pub(crate) async fn decoding_turn(pixels: u64) -> Result<SemaphorePermit<'static>, ServerError> {
     let millions = u32::try_from(pixels / 1_000_000 + 1).unwrap_or(DECODED_AT_ONCE);
     DECODERS
         .acquire_many(millions.min(DECODED_AT_ONCE))
