@@ -5,7 +5,6 @@ use crate::hydrated::after;
 use crate::live::{Live, use_live};
 use crate::studio::{JobId, JobState, JobView};
 use leptos::prelude::*;
-use leptos_meta::Title;
 use leptos_router::hooks::use_location;
 use std::time::Duration;
 
@@ -96,8 +95,7 @@ fn JobToast(job: JobView, close: Callback<JobId>) -> impl IntoView {
 
 /// How far the viewer's jobs are, before the title of whatever page is open; and that one is ready,
 /// until somebody looks.
-#[component]
-pub fn LiveTitle() -> impl IntoView {
+pub fn follow_in_title() {
     let live = use_live();
     let unseen = RwSignal::new(false);
     Effect::new(move |_| {
@@ -107,11 +105,19 @@ pub fn LiveTitle() -> impl IntoView {
     });
     notice::when_looked_at(move || unseen.set(false));
     let news = Memo::new(move |_| title_news(live, unseen.get()));
-    let formatter = move |title: String| match news.get() {
-        Some(news) => format!("{news} · {title}"),
-        None => title,
-    };
-    view! { <Title formatter=formatter/> }
+    let path = use_location().pathname;
+    let before = StoredValue::new(String::new());
+    Effect::new(move |_| {
+        let news = news.get();
+        path.track();
+        let mark = news.map(|news| format!("{news} · ")).unwrap_or_default();
+        // A new page writes its own title first.
+        after(Duration::ZERO, move || {
+            let old = before.try_get_value().unwrap_or_default();
+            notice::mark_title(&old, &mark);
+            before.try_set_value(mark);
+        });
+    });
 }
 
 fn title_news(live: Live, unseen: bool) -> Option<String> {
@@ -247,6 +253,16 @@ mod notice {
         document().hidden()
     }
 
+    /// Puts a mark before the title, in the place of the old one.
+    pub(super) fn mark_title(old: &str, mark: &str) {
+        let title = document().title();
+        let bare = title.strip_prefix(old).unwrap_or(&title);
+        let marked = format!("{mark}{bare}");
+        if marked != title {
+            document().set_title(&marked);
+        }
+    }
+
     /// Tells the system, while nobody looks.
     pub(super) fn send(job: &JobView) {
         if !is_hidden() || standing() != Standing::On {
@@ -335,6 +351,8 @@ mod notice {
     }
 
     pub(super) fn send(_: &JobView) {}
+
+    pub(super) fn mark_title(_: &str, _: &str) {}
 
     pub(super) fn stage_is_in_sight() -> bool {
         false

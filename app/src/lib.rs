@@ -87,7 +87,7 @@ pub fn App() -> impl IntoView {
         <Title text="Atelier"/>
         <Router>
             <a class="skip" href="#content">"To the content"</a>
-            {is_signed_in.then(|| view! { <announce::LiveTitle/> })}
+            {is_signed_in.then(announce::follow_in_title)}
             <Nav viewer=viewer/>
             <main id="content" tabindex="-1">
                 // Pages are sent whole: statuses and redirects come before the first byte, and
