@@ -32,7 +32,8 @@ pub(super) fn needed(method: &Method, path: &str) -> &'static [Scope] {
             || path.starts_with("/api/images")
             || path.starts_with("/api/account/export")
             || path.starts_with("/api/collections")
-            || path.starts_with("/api/trash");
+            || path.starts_with("/api/trash")
+            || path.starts_with("/api/prompts");
         return if of_gallery {
             &[Scope::Read]
         } else {
@@ -82,6 +83,9 @@ mod tests {
             (Method::POST, "/api/images/act", &[Scope::Manage]),
             (Method::GET, "/api/trash", &[Scope::Read]),
             (Method::DELETE, "/api/trash", &[Scope::Manage]),
+            (Method::GET, "/api/prompts", &[Scope::Read]),
+            (Method::GET, "/api/presets", &[Scope::Read, Scope::Generate]),
+            (Method::POST, "/api/presets", &[Scope::Manage]),
             (Method::POST, "/api/something-new", &[Scope::Manage]),
             (
                 Method::GET,
