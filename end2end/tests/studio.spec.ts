@@ -1,6 +1,6 @@
 // The studio's tools, as a person uses them: presets, shapes, seed, styles, used prompts, LoRAs, an
 // image to start from, a painted mask, offers, announcements, and the same state everywhere.
-import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Page } from '@playwright/test';
 import {
@@ -76,6 +76,8 @@ function copyDemo(server: Server, name: string): void {
     (entry) => entry.isDirectory() && entry.name.includes('demo') && !entry.name.includes('refiner'),
   );
   cpSync(join(models, demo!.name), join(models, name), { recursive: true });
+  // What the demo says about itself, its 20 steps among it.
+  rmSync(join(models, name, 'atelier.json'), { force: true });
 }
 
 test('presets change the form in one click, are marked, kept, renamed and brought back', async ({
@@ -254,7 +256,13 @@ test('an image is dropped, a mask painted over it, and both are used', async ({ 
   await expect(page.getByText('Nothing is painted yet.')).toBeVisible();
   const painted = () =>
     sheet.evaluate((canvas: HTMLCanvasElement) => {
-      const data = canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height).data;
+      // A copy: the page's own canvas is not made for being read again and again.
+      const copy = document.createElement('canvas');
+      copy.width = canvas.width;
+      copy.height = canvas.height;
+      const context = copy.getContext('2d', { willReadFrequently: true })!;
+      context.drawImage(canvas, 0, 0);
+      const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
       let count = 0;
       for (let at = 3; at < data.length; at += 4) count += data[at] > 0 ? 1 : 0;
       return count / (data.length / 4);

@@ -116,8 +116,8 @@ pub fn MaskPainter(
                     <button class="chip" type="button" aria-pressed=move || brush.get().erases.to_string() on:click=move |_| brush.update(|brush| brush.erases = true)>"Erase"</button>
                 </div>
                 <label class="mask-slider small">
-                    <span>"Width"</span>
-                    <input type="range" min="0.5" max="50" step="0.5" aria-label="Brush width in percent" prop:value=percent
+                    <span>"Size"</span>
+                    <input type="range" min="0.5" max="50" step="0.5" aria-label="Brush size in percent" prop:value=percent
                         on:input=set_width/>
                 </label>
                 <div class="row row-wrap">

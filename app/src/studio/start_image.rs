@@ -8,6 +8,7 @@ use super::rail::Rail;
 use super::shapes::{size_like, size_of};
 use super::{GenerationForm, JobView};
 use crate::components::{Answer, Field, field_error};
+use leptos::html;
 use leptos::prelude::*;
 
 /// Where a picture of the form's field is served.
@@ -63,7 +64,13 @@ pub fn StartImagePanel(
             take.run(given);
         }
     };
-    let loaded = move |event: leptos::ev::Event| size.set(dom::size_of_image(&event));
+    let picture = NodeRef::<html::Img>::new();
+    let loaded = move || size.set(dom::size_of_image(picture));
+    // It may have arrived before the page came alive.
+    Effect::new(move |_| {
+        picture.track();
+        loaded();
+    });
     let shape = move || {
         let (width, height) = size.get()?;
         rail.model.with(|model| {
@@ -88,7 +95,7 @@ pub fn StartImagePanel(
         <Field id="init_image" label="Image to start from" error=error>
             <input type="hidden" id="init_image" name="init_image" value=initial.init_image/>
             {move || address_of(&image.get()).map(|source| view! {
-                <img class="start-image" src=source alt="The image to start from" on:load=loaded on:error=move |_| problem.set(Some("This image is not there any more. Choose another one.".into()))/>
+                <img class="start-image" src=source alt="The image to start from" node_ref=picture on:load=move |_| loaded() on:error=move |_| problem.set(Some("This image is not there any more. Choose another one.".into()))/>
             })}
             <label class="drop-zone" class:drop-zone-small=has_image>
                 <input class="hidden" type="file" accept="image/png,image/jpeg,image/webp" aria-label="Choose an image to start from" on:change=picked/>
@@ -191,10 +198,11 @@ mod dom {
     use crate::hydrated::after;
     pub(super) use crate::studio::sending::Given;
     use crate::studio::sending::{may_hold_picture, picture_in, picture_of, send};
+    use leptos::html;
     use leptos::prelude::*;
     use std::time::Duration;
     use wasm_bindgen::JsCast;
-    use web_sys::{HtmlElement, HtmlImageElement, HtmlInputElement};
+    use web_sys::{HtmlElement, HtmlInputElement};
 
     pub(super) fn picked(event: &leptos::ev::Event) -> Option<Given> {
         let input: HtmlInputElement = event.target()?.dyn_into().ok()?;
@@ -226,8 +234,8 @@ mod dom {
         }
     }
 
-    pub(super) fn size_of_image(event: &leptos::ev::Event) -> Option<(u32, u32)> {
-        let image: HtmlImageElement = event.target()?.dyn_into().ok()?;
+    pub(super) fn size_of_image(picture: NodeRef<html::Img>) -> Option<(u32, u32)> {
+        let image = picture.get_untracked()?;
         Some((image.natural_width(), image.natural_height())).filter(|(w, h)| *w > 0 && *h > 0)
     }
 
@@ -300,6 +308,7 @@ mod dom {
 
 #[cfg(not(feature = "hydrate"))]
 mod dom {
+    use leptos::html;
     use leptos::prelude::*;
 
     /// Nothing is given to a page that nobody looks at yet.
@@ -316,7 +325,7 @@ mod dom {
     ) {
     }
 
-    pub(super) fn size_of_image(_: &leptos::ev::Event) -> Option<(u32, u32)> {
+    pub(super) fn size_of_image(_: NodeRef<html::Img>) -> Option<(u32, u32)> {
         None
     }
 

@@ -237,7 +237,7 @@ fn OwnStyles(rail: Rail) -> impl IntoView {
             <ul class="own-list">{move || rail.shelf.with(|shelf| shelf.styles.clone()).into_iter().map(row).collect_view()}</ul>
             <label class="file-line small">
                 <span>"From a styles.csv"</span>
-                <input type="file" accept=".csv,text/csv" on:change=picked/>
+                <input type="file" accept=".csv,text/csv" aria-label="From a styles.csv" on:change=picked/>
             </label>
         </div>
     }
