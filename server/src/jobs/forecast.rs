@@ -96,7 +96,7 @@ impl JobService {
             guessed_from: speed
                 .and_then(|speed| speed.guess)
                 .map(|guess| guess.words().to_owned()),
-            paused: false,
+            paused: self.queue.is_held().await.map_err(ServerError::from)?,
             faster,
         })
     }

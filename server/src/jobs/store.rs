@@ -131,6 +131,13 @@ impl Queue {
         .await
     }
 
+    /// Whether an administrator holds the queue back: nothing starts until they let it go on.
+    pub async fn is_held(&self) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("select exists (select 1 from setting where name = 'queue_paused')")
+            .fetch_one(self.db.read())
+            .await
+    }
+
     /// The latest image that a user made with each LoRA, among their latest thousands.
     pub async fn latest_by_lora(
         &self,
