@@ -621,7 +621,7 @@ async fn every_plot_of_usage_has_its_numbers_in_a_table() {
     let page = get(&busy(), admin(), "/admin/usage?days=7").await;
     for words in [
         "Images a day: 44 in all, at most 41 on one day",
-        "Device time a day: 15 min 12 s in all",
+        "Device time a day: 15 min 13 s in all",
         "between 7.5 s and 9.0 s, latest 7.5 s",
         "2026-11-24",
         "users who were removed",
