@@ -130,6 +130,53 @@ test('a collection is filled, shared, and seen by a colleague', async ({ page, s
   await expect(other.getByRole('button', { name: 'Delete', exact: true })).toHaveCount(0);
 });
 
+test('a collection that was deleted comes back with what was in it', async ({ page, server }) => {
+  await setUp(page, server);
+  const [id] = await make(page, ['a red circle']);
+  const made = await page.request.post('/api/collections', { data: { name: 'Circles' } });
+  const { id: collection } = (await made.json()) as { id: string };
+  await page.request.post('/api/images/act', { data: { ids: [id], act: { collect: collection } } });
+  await open(page, '/collections');
+  await page.getByText('Change Circles').click();
+  await page.getByRole('button', { name: 'Delete the collection, keep its images' }).click();
+  await expect(page.getByRole('link', { name: 'Circles' })).toHaveCount(0);
+  await page.getByRole('button', { name: 'Undo' }).click();
+  await page.getByRole('link', { name: 'Circles' }).click();
+  await expect(tile(page, 'a red circle')).toBeVisible();
+});
+
+test('what is deleted for good is asked about first', async ({ page, server }) => {
+  await setUp(page, server);
+  const [id] = await make(page, ['a red circle']);
+  await page.request.post('/api/images/act', { data: { ids: [id], act: 'trash' } });
+  await open(page, '/trash');
+  await page.getByRole('checkbox', { name: 'Select: a red circle' }).check({ force: true });
+  await page.getByText('Delete for good …').click();
+  await expect(page.getByText('This cannot be undone.').last()).toBeVisible();
+  await page.getByRole('button', { name: 'Delete them for good' }).click();
+  await expect(page.getByText('The trash is empty.')).toBeVisible();
+});
+
+test('variations and a larger version begin from the image', async ({ page, server }) => {
+  await setUp(page, server);
+  const [id] = await make(page, ['a red circle']);
+  for (const [button, size] of [
+    ['Variations', '128'],
+    ['Upscale', '256'],
+  ]) {
+    await open(page, `/gallery/${id}`);
+    await page.getByRole('link', { name: button, exact: true }).click();
+    await expect(page.getByLabel('Prompt', { exact: true })).toHaveValue('a red circle');
+    await expect(page.locator('[name="width"]').first()).toHaveValue(size);
+    await expect(page.locator('[name="init_image"]').first()).toHaveValue(`image:${id}`);
+  }
+  await page.getByRole('button', { name: 'Generate' }).click();
+  await expect(page.getByRole('link', { name: "Open the image's page" })).toBeVisible({ timeout: 60_000 });
+  await page.getByRole('link', { name: "Open the image's page" }).click();
+  await expect(page.getByText('256 × 256')).toBeVisible();
+  await expect(page.getByRole('heading', { name: 'Made from' })).toBeVisible();
+});
+
 test('two images are compared, several downloaded, ranges chosen with shift', async ({ page, server }) => {
   await setUp(page, server);
   await make(page, ['a red circle', 'a blue square', 'a green star']);
@@ -156,6 +203,15 @@ test('two images are compared, several downloaded, ranges chosen with shift', as
   await slider.fill('20');
   const clip = page.locator('.pair-second .picture');
   await expect(clip).toHaveCSS('clip-path', 'inset(0px 0px 0px 20%)');
+  // By the keyboard, and by a press on the images themselves.
+  await slider.focus();
+  await page.keyboard.press('ArrowRight');
+  await expect(clip).toHaveCSS('clip-path', 'inset(0px 0px 0px 21%)');
+  await page.keyboard.press('End');
+  await expect(clip).toHaveCSS('clip-path', 'inset(0px 0px 0px 100%)');
+  const stage = (await page.locator('.pair-stage').boundingBox())!;
+  await page.mouse.click(stage.x + stage.width / 2, stage.y + stage.height / 2);
+  await expect.poll(async () => Math.abs(Number(await slider.inputValue()) - 50)).toBeLessThan(4);
 });
 
 test('the keyboard alone chooses and throws away', async ({ page, server }) => {

@@ -48,10 +48,26 @@ pub fn Acts(
                 download=format!("atelier-{}.png", image.settings.seed)
             >"Download"</a>
             <a class="button" href=format!("/?from={}", id.0)>"Use these settings"</a>
+            <a
+                class="button" title="Four images close to this one, from its prompt and its picture"
+                href=format!("{}&seed=&strength={VARIATION_STRENGTH}&num_images=4", beginning(&id))
+            >"Variations"</a>
+            {larger(image.settings.width, image.settings.height).map(|(width, height)| view! {
+                <a
+                    class="button" title=format!("{width} × {height}, its details painted anew")
+                    href=format!("{}&width={width}&height={height}&strength={UPSCALE_STRENGTH}", beginning(&id))
+                >"Upscale"</a>
+            })}
             <Remix id=id.clone() settings=image.settings.clone()/>
         </div>
         {own}
     }
+}
+
+/// The studio with an image's settings and the image itself to start from. What a mask left alone is
+/// nothing to paint next time.
+fn beginning(id: &ImageId) -> String {
+    format!("/?from={0}&init_image=image%3A{0}&mask=", id.0)
 }
 
 /// Ways to go on from an image, in the studio.
@@ -67,10 +83,9 @@ fn Remix(id: ImageId, settings: Settings) -> impl IntoView {
         ..GenerationForm::default()
     };
     let again = format!("/?from={}", id.0);
+    let start = beginning(&id);
     let onto = |form: GenerationForm| format!("/?onto=draft&{}", form.to_query());
-    // What a mask left alone is nothing to paint next time.
-    let start = format!("{again}&init_image=image%3A{}&mask=", id.0);
-    let mut ways = vec![
+    let ways = [
         (onto(prompts), "Take the prompts only"),
         (onto(seed), "Take the seed only"),
         (
@@ -86,12 +101,6 @@ fn Remix(id: ImageId, settings: Settings) -> impl IntoView {
             "Start from this image",
         ),
     ];
-    if let Some((width, height)) = larger(settings.width, settings.height) {
-        ways.push((
-            format!("{start}&width={width}&height={height}&strength={UPSCALE_STRENGTH}"),
-            "Upscale with the model",
-        ));
-    }
     view! {
         <details class="confirm">
             <summary class="button">"Remix …"</summary>

@@ -161,13 +161,19 @@ fn Contents(
                             restore.dispatch(());
                         }
                     >"Restore"</button>
-                    <button
-                        class="button button-small button-bad" type="submit" formaction="/app/delete_for_good" disabled=busy
-                        on:click=move |event| {
-                            event.prevent_default();
-                            delete.dispatch(());
-                        }
-                    >"Delete for good"</button>
+                    <details class="confirm">
+                        <summary class="button button-small button-bad">"Delete for good …"</summary>
+                        <div class="confirm-panel">
+                            <p>"Delete the selected images for good? This cannot be undone."</p>
+                            <button
+                                class="button button-bad" type="submit" formaction="/app/delete_for_good" disabled=busy
+                                on:click=move |event| {
+                                    event.prevent_default();
+                                    delete.dispatch(());
+                                }
+                            >"Delete them for good"</button>
+                        </div>
+                    </details>
                     {move || hydrated.get().then(|| view! {
                         <button
                             class="button button-small" type="button"

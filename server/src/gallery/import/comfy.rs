@@ -29,17 +29,15 @@ pub(super) fn read(text: &str) -> Option<Told> {
     };
     let sampler_name = value(&["sampler_name", "sampler"]);
     let schedule = value(&["scheduler"]);
-    let mut loras = Vec::new();
-    let model = inputs
-        .get("model")
-        .and_then(|model| graph.model(model, &mut loras));
     let words = |name: &str| inputs.get(name).and_then(|link| graph.words(link));
-    Some(Told {
+    let prompt = words("positive")
+        .or_else(|| words("guider"))
+        .unwrap_or_default();
+    let negative_prompt = words("negative").filter(|words| !words.is_empty());
+    let mut told = Told {
         program: "ComfyUI",
-        prompt: words("positive")
-            .or_else(|| words("guider"))
-            .unwrap_or_default(),
-        negative_prompt: words("negative").filter(|words| !words.is_empty()),
+        prompt,
+        negative_prompt,
         steps: value(&["steps"]).as_ref().and_then(small),
         guidance_scale: value(&["cfg"]).as_ref().and_then(real),
         seed: value(&["seed", "noise_seed"]).as_ref().and_then(whole),
@@ -49,14 +47,17 @@ pub(super) fn read(text: &str) -> Option<Told> {
                 schedule.as_ref().and_then(Value::as_str).unwrap_or(""),
             )
         }),
-        model,
         strength: value(&["denoise"])
             .as_ref()
             .and_then(real)
             .filter(|strength| *strength < 1.0),
-        clip_skip: None,
-        loras,
-    })
+        ..Told::default()
+    };
+    // Last: a ring of LoRAs uses up all the steps that are left.
+    told.model = inputs
+        .get("model")
+        .and_then(|model| graph.model(model, &mut told.loras));
+    Some(told)
 }
 
 struct Graph {
