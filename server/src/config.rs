@@ -1,12 +1,14 @@
 //! Boot time: flags and environment. This is the only file that reads the environment, and it does
 //! so through clap alone, so `--help` lists everything there is to set.
 
+mod cpu_args; // how the CPU computes
 mod device_args; // options about devices, and those of `atelier probe`
 mod generate_args; // the options of `atelier generate`
 mod oidc_args; // options of signing in through a provider
 mod user_args; // the options of `atelier user`
 mod worker_args; // the options of `atelier worker`
 
+pub use cpu_args::{ComputeArg, CpuArgs, IsaArg, WeightsArg};
 pub use device_args::{DeviceArgs, ProbeArgs, cuda_worker_beside};
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
 pub use oidc_args::OidcArgs;

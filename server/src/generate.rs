@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use atelier_app::gallery::PhaseTimings;
 use atelier_app::studio::Settings;
+use atelier_engine::cpu::limit_isa;
 use atelier_engine::{
     ComputeDtype, Control, DeviceId, EngineError, Generation, LoadEvent, LoadOptions, LoraChoice,
     Phase, Pipeline, Progress, cuda_build, few_step_defaults, inspect,
@@ -23,8 +24,8 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::GenerateArgs;
-use crate::devices::probe::ops::engine_dtype;
-use crate::devices::{Asked, Precision};
+use crate::devices::probe::ops::{engine_dtype, engine_isa, engine_mode};
+use crate::devices::{Asked, OnCpu, Precision};
 use crate::gallery::{Facts, ImageHash, metadata};
 use crate::models::{Model, demo, engine_request, random_seed};
 use report::Made;
@@ -79,6 +80,15 @@ pub fn run(args: GenerateArgs) -> ExitCode {
 fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
     let began = Instant::now();
     let (device, dtype) = device(&args.device, args.precision)?;
+    let on_cpu = args.cpu.on_cpu().map_err(Failure::Usage)?;
+    if device != DeviceId::Cpu && on_cpu != OnCpu::USUAL {
+        return Err(Failure::Usage(format!(
+            "--weights, --compute and --memory are about the CPU; leave them out for {device}"
+        )));
+    }
+    if let Some(isa) = args.cpu.isa {
+        limit_isa(engine_isa(isa));
+    }
     let seeds = inputs::seeds(args.seed.unwrap_or_else(random_seed), args.batch);
     let outs = outputs(args, &seeds)?;
 
@@ -112,6 +122,7 @@ fn generate(args: &GenerateArgs, leftovers: &Leftovers) -> Result<(), Failure> {
         unet: args.unet.clone(),
         device,
         dtype,
+        cpu: engine_mode(on_cpu),
         ..LoadOptions::default()
     };
     let pipeline = Pipeline::load(&model.folder, &options, &mut |event| bar.loading(event))

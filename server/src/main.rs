@@ -48,6 +48,7 @@ fn in_runtime(work: impl Future<Output = Result<(), String>>) -> ExitCode {
 }
 
 async fn serve(config: ServeConfig) -> Result<(), String> {
+    config.devices.cpu.on_cpu()?;
     telemetry::start(&config.log, config.log_format)?;
     let application = Application::build(config)
         .await

@@ -46,6 +46,7 @@ pub mod vae;
 pub mod pipeline;
 // What it is computed with, and whether that computes rightly on this machine.
 pub mod cpu;
+mod cpu_mode;
 mod device;
 pub mod memory;
 pub mod nn;
@@ -56,6 +57,7 @@ pub mod faults;
 mod synthetic;
 mod workload;
 
+pub use cpu_mode::{CpuMemory, CpuMode, CpuNumbers};
 pub use device::{ComputeDtype, CudaBuild, DeviceId, Residence, cuda_build};
 pub use error::EngineError;
 pub use fault::{DeviceFault, FaultKind};

@@ -12,6 +12,21 @@ pub fn available() -> Option<u64> {
     [machine, container()].into_iter().flatten().min()
 }
 
+/// What computing takes beside a component's weights, at usual sizes.
+const WORK: u64 = 3 << 29;
+
+/// Whether weights of so many bytes, and the work with them, are more than what is free; if so, a
+/// sentence that says it.
+pub fn shortage(weights: u64, free: Option<u64>) -> Option<String> {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let free = free.filter(|&free| free < weights.saturating_add(WORK))?;
+    Some(format!(
+        "the memory that is free ({:.1} GiB) does not hold the weights at work ({:.1} GiB) and what they compute: they were read layer by layer, which takes longer",
+        gib(free),
+        gib(weights)
+    ))
+}
+
 /// `MemAvailable` of `/proc/meminfo`.
 fn meminfo(text: &str) -> Option<u64> {
     let line = text
@@ -71,6 +86,18 @@ mod tests {
         assert_eq!(meminfo("MemTotal: 1 kB\n"), None);
         let text = "anon 5\ninactive_file 7000\nactive_file 3\n";
         assert_eq!(statistic(text, "inactive_file"), Some(7000));
+    }
+
+    #[test]
+    fn a_shortage_is_told() {
+        let gib = |n: u64| n << 30;
+        assert_eq!(shortage(gib(5), Some(gib(7))), None);
+        assert_eq!(shortage(gib(5), None), None);
+        let told = shortage(gib(5), Some(gib(4))).expect("too little");
+        assert!(
+            told.contains("(4.0 GiB)") && told.contains("(5.0 GiB)"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::config::{CpuArgs, IsaArg};
+
 /// Settings of `atelier bench`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
@@ -25,6 +27,9 @@ pub enum What {
     Image(MeasureArgs),
     /// The most that this machine's multiply-add units give.
     Peak {
+        /// The most that is used of the CPU's instructions [default: all there are].
+        #[arg(long, env = "ATELIER_ISA", value_enum, value_name = "ISA")]
+        isa: Option<IsaArg>,
         /// Threads to compute with [default: what the machine or its container offers].
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         threads: Option<u16>,
@@ -54,6 +59,9 @@ pub struct MeasureArgs {
     /// Threads to compute with [default: what the machine or its container offers].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// How the CPU computes.
+    #[command(flatten)]
+    pub cpu: CpuArgs,
     /// Say where the time goes, and draw it into this file.
     #[arg(long, value_name = "FILE.svg")]
     pub profile: Option<PathBuf>,

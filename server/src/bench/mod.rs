@@ -15,9 +15,12 @@ use atelier_engine::{
 };
 use serde::Serialize;
 
+use crate::config::IsaArg;
+use crate::devices::probe::ops::{engine_isa, engine_mode};
+
 pub use command::{BenchArgs, What};
 use command::{MeasureArgs, ModelArgs};
-use usage::Usage;
+use usage::{Usage, Watch};
 
 /// How long the machine's peak is looked for.
 const PEAK_S: f64 = 1.0;
@@ -29,6 +32,8 @@ struct Report {
     size: u32,
     batch: usize,
     threads: usize,
+    /// What is computed in, and how memory is dealt with.
+    format: String,
     /// Seconds of each run, in order; the first ones that only warm up are left out.
     seconds: Vec<f64>,
     median_s: f64,
@@ -62,7 +67,8 @@ struct Line {
 pub fn run(args: BenchArgs) -> ExitCode {
     let result = match &args.what {
         What::Model(args) => make_model(args),
-        What::Peak { threads } => {
+        What::Peak { threads, isa } => {
+            limit(*isa);
             cpu::set_threads(threads.map(usize::from));
             println!(
                 "{:.1} GFLOP/s on {} threads",
@@ -88,6 +94,12 @@ pub fn run(args: BenchArgs) -> ExitCode {
     }
 }
 
+fn limit(isa: Option<IsaArg>) {
+    if let Some(isa) = isa {
+        cpu::limit_isa(engine_isa(isa));
+    }
+}
+
 fn make_model(args: &ModelArgs) -> Result<(), EngineError> {
     let kind = if args.refiner {
         SyntheticModel::Refiner
@@ -103,8 +115,19 @@ fn make_model(args: &ModelArgs) -> Result<(), EngineError> {
 
 fn measure(what: &'static str, part: Part, args: &MeasureArgs) -> Result<(), EngineError> {
     let began = Instant::now();
+    cpu::keep_pages();
+    let watch = Watch::begin();
+    limit(args.cpu.isa);
+    let on_cpu = args
+        .cpu
+        .on_cpu()
+        .map_err(|line| EngineError::InvalidRequest {
+            field: "weights",
+            message: line,
+        })?;
     let options = LoadOptions {
         threads: args.threads.map(usize::from),
+        cpu: engine_mode(on_cpu),
         ..LoadOptions::default()
     };
     let pipeline = Pipeline::load(&args.model, &options, &mut |_| {})?;
@@ -120,7 +143,8 @@ fn measure(what: &'static str, part: Part, args: &MeasureArgs) -> Result<(), Eng
         work.run()?;
         seconds.push(run.elapsed().as_secs_f64());
     }
-    let usage = Usage::now().since(&before, args.repeat);
+    let mut usage = Usage::now().since(&before, args.repeat);
+    usage.peak_anonymous_gib = watch.end();
 
     // One more run, since looking costs time: it counts the arithmetic, and says where time goes.
     profile::start();
@@ -136,6 +160,7 @@ fn measure(what: &'static str, part: Part, args: &MeasureArgs) -> Result<(), Eng
         size: args.size,
         batch: args.batch,
         threads: cpu::threads(),
+        format: on_cpu.words(),
         median_s,
         gflop: flops / 1e9,
         gflop_per_s: flops / median_s / 1e9,
@@ -212,11 +237,12 @@ fn print(report: &Report, json: bool) {
         return;
     }
     println!(
-        "{} {}×{} batch {}: {:.3} s (median of {}), {:.1} GFLOP, {:.1} GFLOP/s = {:.0} % of {:.1}",
+        "{} {}×{} batch {} in {}: {:.3} s (median of {}), {:.1} GFLOP, {:.1} GFLOP/s = {:.0} % of {:.1}",
         report.what,
         report.size,
         report.size,
         report.batch,
+        report.format,
         report.median_s,
         report.seconds.len(),
         report.gflop,
@@ -225,11 +251,11 @@ fn print(report: &Report, json: bool) {
         report.peak_gflop_per_s,
     );
     println!(
-        "loading {:.2} s, first result after {:.2} s; peak memory {:.2} GiB ({:.2} GiB of it not in files), {} page faults and {:.2} s of processor time a run",
+        "loading {:.2} s, first result after {:.2} s; peak memory {:.2} GiB, of the process' own (not in files) {:.2} GiB at most; {} page faults and {:.2} s of processor time a run",
         report.loading_s,
         report.first_result_s,
         report.usage.peak_resident_gib,
-        report.usage.anonymous_gib,
+        report.usage.peak_anonymous_gib,
         report.usage.page_faults,
         report.usage.processor_s,
     );

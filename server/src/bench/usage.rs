@@ -1,6 +1,9 @@
 //! What the process has taken of the machine, by `/proc`.
 
 use std::fs;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -11,6 +14,8 @@ pub struct Usage {
     pub peak_resident_gib: f64,
     /// Memory that is resident now and is no file's.
     pub anonymous_gib: f64,
+    /// Most of it that was seen at once, by looking fifty times a second; in a report only.
+    pub peak_anonymous_gib: f64,
     /// Page faults that needed no disk: per run in a report.
     pub page_faults: u64,
     /// Page faults that did.
@@ -50,6 +55,7 @@ impl Usage {
         Self {
             peak_resident_gib: gib("VmHWM:"),
             anonymous_gib: gib("RssAnon:"),
+            peak_anonymous_gib: 0.0,
             // proc(5): minflt is the 10th field, majflt the 12th; two went before the bracket.
             page_faults: field(7),
             disk_faults: field(9),
@@ -70,6 +76,41 @@ impl Usage {
     }
 }
 
+/// Looks at the process' own memory until it is asked what it has seen.
+pub struct Watch {
+    ended: mpsc::Sender<()>,
+    thread: Option<JoinHandle<f64>>,
+}
+
+impl Watch {
+    /// Looks fifty times a second from now on.
+    pub fn begin() -> Self {
+        let (ended, end) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut most = 0.0f64;
+            loop {
+                most = most.max(Usage::now().anonymous_gib);
+                let waited = end.recv_timeout(Duration::from_millis(20));
+                if waited != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return most;
+                }
+            }
+        });
+        Self {
+            ended,
+            thread: Some(thread),
+        }
+    }
+
+    /// The most memory that was no file's, in GiB.
+    pub fn end(mut self) -> f64 {
+        // It ends as well when this is dropped.
+        let _ = self.ended.send(());
+        let thread = self.thread.take();
+        thread.and_then(|thread| thread.join().ok()).unwrap_or(0.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +128,15 @@ mod tests {
         assert_eq!((per_run.page_faults, per_run.disk_faults), (200, 20));
         assert!((per_run.processor_s - 2.0).abs() < 1e-9);
         assert_eq!(Usage::parse("", "").page_faults, 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_most_memory_is_seen_after_it_is_gone() {
+        let watch = Watch::begin();
+        let block = vec![1u8; 300 << 20];
+        std::thread::sleep(Duration::from_millis(200));
+        drop(block);
+        assert!(watch.end() > 0.29);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::CpuArgs;
 use crate::devices::{Asked, AskedPrecision, CUDA_WORKER, cuda_number};
 
 /// Which devices `atelier serve` uses and how. What is given here cannot be changed by
@@ -77,6 +78,9 @@ pub struct DeviceArgs {
         value_parser = clap::value_parser!(u32).range(1..=86_400)
     )]
     pub stall_seconds: u32,
+    /// How the CPU computes.
+    #[command(flatten)]
+    pub cpu: CpuArgs,
 }
 
 impl Default for DeviceArgs {
@@ -92,6 +96,7 @@ impl Default for DeviceArgs {
             device_rest_seconds: 30,
             device_look_seconds: 30,
             stall_seconds: 300,
+            cpu: CpuArgs::default(),
         }
     }
 }

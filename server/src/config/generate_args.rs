@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-use super::{Syntax, finite, whole};
+use super::{CpuArgs, Syntax, finite, whole};
 
 /// Settings of `atelier generate`.
 #[derive(Args, Clone, Debug)]
@@ -118,6 +118,9 @@ pub struct GenerateArgs {
     /// Number format to compute in: f32, f16 or bf16 [default: f32 on the CPU, bf16 on a GPU].
     #[arg(long, value_name = "FORMAT", value_parser = |text: &str| text.parse::<Precision>())]
     pub precision: Option<Precision>,
+    /// How the CPU computes.
+    #[command(flatten)]
+    pub cpu: CpuArgs,
 }
 
 /// `--vae-tiling`.

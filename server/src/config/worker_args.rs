@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DataDir, Lease, LoraDirs, ModelFolders};
+use super::{CpuArgs, DataDir, Lease, LoraDirs, ModelFolders};
 use crate::devices::{Precision, Way};
 
 /// Settings of `atelier worker`.
@@ -50,6 +50,9 @@ pub struct WorkerArgs {
     /// Name under which jobs are claimed; made up when absent.
     #[arg(long, value_name = "NAME")]
     pub owner: Option<String>,
+    /// How the CPU computes.
+    #[command(flatten)]
+    pub cpu: CpuArgs,
     /// How long it may be silent.
     #[command(flatten)]
     pub lease: Lease,
@@ -65,13 +68,17 @@ pub struct WorkerArgs {
 
 impl WorkerArgs {
     /// How it computes.
-    pub fn way(&self) -> Way {
-        Way {
+    ///
+    /// # Errors
+    /// One line, if two options contradict each other.
+    pub fn way(&self) -> Result<Way, String> {
+        Ok(Way {
             dtype: self.dtype,
             storage: self.storage.unwrap_or(self.dtype),
             in_turn: self.in_turn,
             tiled_vae: self.tiled_vae,
-        }
+            cpu: self.cpu.on_cpu()?,
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use atelier_app::studio::DeviceBadge;
 use super::cpu::Cpu;
 use super::driver::Driver;
 use super::nvidia::Nvidia;
+use super::on_cpu::OnCpu;
 use super::policy;
 use super::probe::{CudaSide, Findings, ProbeFailure};
 use super::trial::CudaWorker;
@@ -30,6 +31,8 @@ pub struct Wish {
     pub refiner: Option<u32>,
     /// Whether an administrator chose the devices, rather than the command line.
     pub by_administrator: bool,
+    /// How the CPU holds weights and multiplies by them.
+    pub on_cpu: OnCpu,
 }
 
 impl Wish {
@@ -298,32 +301,36 @@ fn on_cpu(
     devices.extend(gpus);
     Decision {
         line: format!(
-            "Device: CPU ({}, {}, f32). {tail}",
+            "Device: CPU ({}, {}, {}). {tail}",
             cpu.name,
-            cpu.cores_in_words()
+            cpu.cores_in_words(),
+            wish.on_cpu.words()
         ),
         sentence,
         remedy: remedy.filter(|_| reason.is_some()),
         degraded: reason.is_some(),
         badge: DeviceBadge {
-            label: format!("CPU · {} · f32", cpu.cores_in_words()),
+            label: format!("CPU · {} · {}", cpu.cores_in_words(), wish.on_cpu.words()),
             degraded: reason.is_some(),
             reason: reason
                 .as_deref()
                 .map(|reason| format!("{}.", capitalised(reason))),
         },
-        lanes: vec![cpu_lane(reason.clone(), false)],
+        lanes: vec![cpu_lane(reason.clone(), false, wish)],
         reason,
         devices,
         cuda_worker: CudaWorkerReport::default(),
     }
 }
 
-fn cpu_lane(fallback_reason: Option<String>, standby: bool) -> Lane {
+fn cpu_lane(fallback_reason: Option<String>, standby: bool, wish: &Wish) -> Lane {
     Lane {
         device: "cpu".into(),
         program: None,
-        way: policy::CPU,
+        way: Way {
+            cpu: wish.on_cpu,
+            ..policy::CPU
+        },
         formats: vec![policy::CPU.dtype],
         refiner_device: None,
         standby,
@@ -427,7 +434,7 @@ fn on_gpus(
     let reason = (!left.is_empty()).then(|| left.join("; "));
     let mut lanes: Vec<Lane> = used.iter().filter_map(|gpu| gpu.lane(found)).collect();
     // What no GPU can do is still made.
-    lanes.push(cpu_lane(None, true));
+    lanes.push(cpu_lane(None, true, wish));
     let mut devices = cards(found, standings);
     devices.sort_by_key(|device| !device.in_use);
     let mut cpu = cpu_card(

@@ -11,6 +11,7 @@ mod cpu; // what the processor is
 mod decision; // findings → decision
 mod driver; // NVIDIA's library, asked directly
 mod nvidia; // which GPUs there are, from every place that knows
+mod on_cpu; // how the CPU holds weights, where that was asked for
 pub mod policy; // which GPU computes how, as a table
 pub mod probe; // `atelier probe`
 mod store; // events, and what administrators chose
@@ -33,6 +34,7 @@ use atelier_app::studio::DeviceBadge;
 
 pub use breaker::Breaker;
 pub use decision::{Decision, Lane, Resting, Wish, decide};
+pub use on_cpu::{CpuMemory, CpuNumbers, OnCpu};
 pub use probe::{Findings, ProbeFailure};
 pub use trial::CUDA_WORKER;
 pub use way::{Asked, AskedPrecision, Precision, Way, cuda_number};
@@ -343,7 +345,7 @@ impl Devices {
     pub fn main_lane(&self) -> (String, Way) {
         let standing = self.read();
         let lane = standing.decision.lanes.first();
-        lane.map_or(("cpu".into(), policy::CPU), |lane| {
+        lane.map_or(("cpu".into(), policy::CPU), |lane: &Lane| {
             (lane.device.clone(), lane.way)
         })
     }
@@ -465,6 +467,8 @@ impl Standing {
             precision: self.choice.precision.parse().unwrap_or_default(),
             refiner: self.choice.refiner_device.as_deref().and_then(cuda_number),
             by_administrator: args.device.is_none(),
+            // Serving does not begin with options that contradict each other.
+            on_cpu: args.cpu.on_cpu().unwrap_or_default(),
         }
     }
 

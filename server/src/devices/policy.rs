@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::on_cpu::OnCpu;
 use super::way::{AskedPrecision, Precision, Way};
 
 /// One row: the first whose conditions a device meets says how it computes.
@@ -48,6 +49,7 @@ const fn gpu(
             storage,
             in_turn: small.0,
             tiled_vae: small.1,
+            cpu: OnCpu::USUAL,
         },
     }
 }
@@ -131,6 +133,7 @@ pub const CPU: Way = Way {
     storage: Precision::F32,
     in_turn: false,
     tiled_vae: false,
+    cpu: OnCpu::USUAL,
 };
 
 /// What a GPU has to offer.

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::on_cpu::OnCpu;
+
 /// A number format to compute in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -169,11 +171,17 @@ pub struct Way {
     pub in_turn: bool,
     /// Whether the VAE always works in tiles.
     pub tiled_vae: bool,
+    /// How the CPU holds weights and multiplies by them; GPUs do not heed it.
+    #[serde(default)]
+    pub cpu: OnCpu,
 }
 
 impl Way {
     /// "bf16, whole models in its memory, VAE in tiles".
     pub fn words(self) -> String {
+        if self.cpu != OnCpu::USUAL {
+            return self.cpu.words();
+        }
         let residence = if self.in_turn {
             "models in its memory by turns"
         } else {

@@ -214,6 +214,7 @@ mod tests {
             storage: dtype,
             in_turn: false,
             tiled_vae: false,
+            cpu: Default::default(),
         }
     }
 

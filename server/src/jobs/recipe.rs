@@ -1,6 +1,6 @@
 //! What decides an image's pixels, as one hash: two images of the same recipe are the same image.
 
-use crate::devices::Way;
+use crate::devices::{CpuNumbers, Way};
 use crate::gallery::Facts;
 use crate::models::WeightFiles;
 use crate::models::fingerprint::Fingerprints;
@@ -34,7 +34,10 @@ pub fn fingerprint(files: &WeightFiles, prints: &Fingerprints) -> io::Result<Str
 /// number format, that of the weights too, and a VAE in tiles give other numbers.
 pub fn kind(device: &str, way: Way) -> String {
     match device.split(':').next() {
-        Some("cpu") | None => "cpu".into(),
+        Some("cpu") | None => match way.cpu.numbers {
+            CpuNumbers::Full => "cpu".into(),
+            _ => format!("cpu {}", way.cpu.format()),
+        },
         Some(kind) => {
             let (dtype, storage) = (way.dtype.name(), way.storage.name());
             let tiles = if way.tiled_vae { " in tiles" } else { "" };
@@ -62,7 +65,7 @@ pub fn recipe(settings: &Settings, fingerprint: &str, device: &str) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::Precision;
+    use crate::devices::{CpuMemory, OnCpu, Precision};
     use atelier_app::studio::InputFile;
 
     fn way(dtype: Precision) -> Way {
@@ -71,6 +74,7 @@ mod tests {
             storage: dtype,
             in_turn: false,
             tiled_vae: false,
+            cpu: OnCpu::USUAL,
         }
     }
 
@@ -116,5 +120,15 @@ mod tests {
         );
         assert_eq!(on(Way { in_turn, ..usual }), base);
         assert_ne!(recipe(&settings, "w", "cpu"), base);
+        let on_cpu = |numbers| {
+            let cpu = OnCpu {
+                numbers,
+                memory: CpuMemory::Low,
+            };
+            kind("cpu", Way { cpu, ..usual })
+        };
+        assert_eq!(on_cpu(CpuNumbers::Full), "cpu");
+        assert_ne!(on_cpu(CpuNumbers::Int8Weights), "cpu");
+        assert_ne!(on_cpu(CpuNumbers::Int8Weights), on_cpu(CpuNumbers::W8a8));
     }
 }

@@ -14,6 +14,7 @@ use super::protocol::{News, line};
 use super::queue::{Claim, Place, Queue};
 use crate::config::{Lease, LogFormat, WorkerArgs};
 use crate::db::Db;
+use crate::devices::probe::ops::engine_isa;
 use crate::devices::trial::Kind;
 use crate::devices::{Precision, Way};
 use crate::gallery::ImageStore;
@@ -55,6 +56,9 @@ pub enum Outcome {
 /// Runs jobs on a device until standard input closes.
 pub fn run(args: WorkerArgs) -> ExitCode {
     atelier_engine::cpu::keep_pages();
+    if let Some(isa) = args.cpu.isa {
+        atelier_engine::cpu::limit_isa(engine_isa(isa));
+    }
     // Two threads: the heart must beat while a store or a claim waits for the disk.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -160,7 +164,7 @@ impl Worker {
             ),
             None => None,
         };
-        let way = args.way();
+        let way = args.way()?;
         let mut formats = args.formats.clone();
         if !formats.contains(&way.dtype) {
             formats.push(way.dtype);

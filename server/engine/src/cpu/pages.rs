@@ -8,6 +8,7 @@ use memmap2::MmapMut;
 pub trait Word: Copy {}
 impl Word for f32 {}
 impl Word for u16 {}
+impl Word for u32 {}
 
 /// Room for numbers. Starts empty, grows when more is asked for.
 #[derive(Default)]
@@ -92,6 +93,18 @@ impl Lines {
     pub fn as_slice(&self) -> &[f32] {
         // SAFETY: lines are arrays of 16 values without gaps, and there are enough of them.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.count) }
+    }
+
+    /// The same memory as small whole numbers, four in the place of each value.
+    pub fn as_bytes(&self) -> &[i8] {
+        // SAFETY: as above; any bits are such numbers.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), 4 * self.count) }
+    }
+
+    /// As [`Lines::as_bytes`], to be changed.
+    pub fn as_mut_bytes(&mut self) -> &mut [i8] {
+        // SAFETY: as above; and any bits are values, too.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), 4 * self.count) }
     }
 
     /// The values, to be changed.

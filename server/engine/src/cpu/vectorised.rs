@@ -20,14 +20,16 @@ pub fn width() -> Width {
     // Both look at a flag that std keeps after the first look at the processor.
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f")
+        use super::isa::{Isa, allows};
+        if allows(Isa::Avx512)
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")
         {
             return Width::Avx512;
         }
-        if is_x86_feature_detected!("avx2") {
+        if allows(Isa::Avx2) && is_x86_feature_detected!("avx2") {
             return Width::Avx2;
         }
     }

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::{Weight, generic};
 use crate::cpu::{self, ConvGeometry, Pointwise};
+use crate::cpu_mode::CpuNumbers;
 use crate::device::{ComputeDtype, DeviceId, Residence};
 use crate::fault::{DeviceFault, FaultKind};
 use crate::weights::{Format, StoredMatrix};
@@ -46,6 +47,10 @@ struct Inner {
     residence: Residence,
     /// Whether the engine's kernels compute; else candle's operations do.
     kernels: bool,
+    /// What kernels compute weights' products with.
+    numbers: CpuNumbers,
+    /// Whether kernels give the pages of each weight back when they have used it.
+    streams: bool,
 }
 
 impl Ops {
@@ -58,6 +63,8 @@ impl Ops {
             storage: ComputeDtype::F32,
             residence: Residence::Whole,
             kernels: true,
+            numbers: CpuNumbers::Full,
+            streams: false,
         }))
     }
 
@@ -84,7 +91,53 @@ impl Ops {
             storage: storage.unwrap_or(dtype),
             residence,
             kernels: id == DeviceId::Cpu && dtype == ComputeDtype::F32,
+            numbers: CpuNumbers::Full,
+            streams: false,
         })))
+    }
+
+    /// The same, with weights' products computed by other numbers and pages given back after each, as
+    /// far as kernels compute.
+    #[must_use]
+    pub fn with_weights(&self, numbers: CpuNumbers, streams: bool) -> Self {
+        let (numbers, streams) = if self.0.kernels {
+            (numbers, streams)
+        } else {
+            (CpuNumbers::Full, false)
+        };
+        if (numbers, streams) == (self.0.numbers, self.0.streams) {
+            return self.clone();
+        }
+        Self(Arc::new(Inner {
+            id: self.0.id,
+            device: self.0.device.clone(),
+            dtype: self.0.dtype,
+            storage: self.0.storage,
+            residence: self.0.residence,
+            kernels: self.0.kernels,
+            numbers,
+            streams,
+        }))
+    }
+
+    /// The same for the components beside a UNet: their numbers stay as they are stored, and where the
+    /// UNet's are made smaller to save memory, their pages go as soon as they have been used.
+    #[must_use]
+    pub fn beside_unet(&self) -> Self {
+        self.with_weights(
+            CpuNumbers::Full,
+            self.0.streams || self.0.numbers.narrows_weights(),
+        )
+    }
+
+    /// What weights' products are computed with.
+    pub fn numbers(&self) -> CpuNumbers {
+        self.0.numbers
+    }
+
+    /// Whether the pages of each weight are given back when it has been used.
+    pub fn streams(&self) -> bool {
+        self.0.streams
     }
 
     /// The same device in another number format.
@@ -100,6 +153,8 @@ impl Ops {
             storage: self.0.storage,
             residence: self.0.residence,
             kernels: self.0.id == DeviceId::Cpu && dtype == ComputeDtype::F32,
+            numbers: CpuNumbers::Full,
+            streams: false,
         }))
     }
 
@@ -203,9 +258,12 @@ impl Ops {
             Format::F32 => DType::F32,
             Format::F16 => DType::F16,
             Format::BF16 => DType::BF16,
+            // Only kernels compute with it.
+            Format::Int8 => DType::F32,
         };
         // Copied as it is stored and then converted by the device, which is quicker at both.
         let tensor = match stored.as_bytes() {
+            None if stored.as_int8().is_some() => stored.to_tensor()?.to_device(&self.0.device)?,
             Some(bytes) => Tensor::from_raw_buffer(bytes, dtype, &shape, &self.0.device)?,
             None => Tensor::zeros(&shape, dtype, &self.0.device)?,
         };
@@ -229,7 +287,18 @@ impl Ops {
     /// If the shapes do not fit.
     pub fn linear(&self, input: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
         if self.0.kernels {
-            return cpu::linear(input, weight.stored(), bias);
+            weight.begin();
+            let held = weight.held()?;
+            let result = match held.as_int8() {
+                Some(whole)
+                    if self.0.numbers == CpuNumbers::Int8 && cpu::takes_int8(held.columns()) =>
+                {
+                    cpu::linear_int8(input, whole, bias)
+                }
+                _ => cpu::linear(input, held, bias),
+            };
+            weight.done();
+            return result;
         }
         self.run("linear", || generic::linear(input, &weight.tensor()?, bias))
     }
@@ -247,13 +316,17 @@ impl Ops {
         geometry: ConvGeometry,
     ) -> Result<Tensor> {
         if self.0.kernels {
-            return match bias {
-                Some(bias) => cpu::conv2d(input, weight.stored(), bias, kernel, geometry),
+            weight.begin();
+            let held = weight.held()?;
+            let result = match bias {
+                Some(bias) => cpu::conv2d(input, held, bias, kernel, geometry),
                 None => {
                     let zeros = Tensor::zeros(weight.rows(), DType::F32, &Device::Cpu)?;
-                    cpu::conv2d(input, weight.stored(), &zeros, kernel, geometry)
+                    cpu::conv2d(input, held, &zeros, kernel, geometry)
                 }
             };
+            weight.done();
+            return result;
         }
         let name = match (kernel, geometry.stride) {
             (1, 1) => "conv2d 1x1",

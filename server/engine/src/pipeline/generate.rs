@@ -115,6 +115,7 @@ fn run(
     request.validate(&pipeline.description)?;
     let mut stages = stages(pipeline, request)?;
     let mut notes = stage_notes(&stages);
+    notes.extend(pipeline.shortage.clone());
     let steps: usize = stages.iter().map(|stage| stage.steps.len()).sum();
     observer.steps = u32::try_from(steps).unwrap_or(u32::MAX);
 
@@ -235,7 +236,7 @@ fn run(
         image,
         seed: request.seed,
         device: pipeline.ops.id().to_string(),
-        dtype: pipeline.ops.dtype().to_string(),
+        dtype: pipeline.format(),
         scheduler: stages[0].scheduler_name.clone(),
         timings,
         text_cached,

@@ -30,9 +30,10 @@ use crate::source::Replacements;
 use crate::text_encoder::TextEncoder;
 use crate::unet::Unet;
 use crate::vae::{VaeDecoder, VaeEncoder};
-use crate::weights::{load_adaptable, load_component};
+use crate::weights::{WeightFiles, load_adaptable, load_component};
 use crate::{
-    ComputeDtype, DeviceId, EngineError, GenerateRequest, ModelDescription, Residence, cpu, faults,
+    ComputeDtype, CpuMemory, CpuMode, CpuNumbers, DeviceId, EngineError, GenerateRequest,
+    ModelDescription, Residence, cpu, faults, memory,
 };
 use refiner::Refiner;
 
@@ -60,6 +61,8 @@ pub struct LoadOptions {
     pub storage_dtype: Option<ComputeDtype>,
     /// How much of the model is on the device at a time.
     pub residence: Residence,
+    /// How the CPU's kernels hold weights and multiply by them; nothing else heeds it.
+    pub cpu: CpuMode,
 }
 
 /// Reported while a model is loaded.
@@ -135,7 +138,7 @@ pub struct Generation {
     pub seed: u64,
     /// The device that computed it: `cpu`, `cuda:0`.
     pub device: String,
-    /// The number format that was computed in: `f32`, `f16`, `bf16`.
+    /// What was computed in: `f32`, `f16`, `bf16`; on the CPU also what [`CpuNumbers`] are called.
     pub dtype: String,
     /// The scheduler that was used.
     pub scheduler: String,
@@ -182,6 +185,27 @@ pub struct Pipeline {
     /// For better previews, where the model's folder holds one.
     tiny_decoder: Option<TinyDecoder>,
     ops: Ops,
+    /// What the CPU's kernels compute UNets with.
+    numbers: CpuNumbers,
+    /// Why weights are read layer by layer, where nobody asked for that.
+    shortage: Option<String>,
+}
+
+/// Whether weights are read layer by layer; and why, if nobody asked for it.
+fn streaming(options: &LoadOptions, largest: usize) -> Result<(bool, Option<String>), EngineError> {
+    let narrow = options.cpu.numbers.narrows_weights();
+    match options.cpu.memory {
+        CpuMemory::Low if narrow => Err(EngineError::invalid(
+            "memory",
+            "low reads weights layer by layer, but weights in int8 stay in memory; leave one of the two out",
+        )),
+        CpuMemory::Low => Ok((true, None)),
+        CpuMemory::Auto if !narrow => {
+            let shortage = memory::shortage(largest as u64, memory::available());
+            Ok((shortage.is_some(), shortage))
+        }
+        CpuMemory::Auto | CpuMemory::Full => Ok((false, None)),
+    }
 }
 
 /// A fault while a component is copied to its device.
@@ -243,11 +267,20 @@ impl Pipeline {
             )
             .map_err(EngineError::Device)
         };
-        let ops = open(options.device)?;
+        let largest = files.iter().map(WeightFiles::tensor_bytes).max();
+        let largest = largest.max(refiner.as_ref().map(refiner::Found::largest));
+        let (streams, shortage) = streaming(options, largest.unwrap_or(0))?;
+        let open = |device| {
+            let ops: Ops = open(device)?;
+            Ok::<_, EngineError>(ops.with_weights(options.cpu.numbers, streams))
+        };
+        let unet_ops = open(options.device)?;
+        let shortage = shortage.filter(|_| unet_ops.streams());
+        let ops = unet_ops.beside_unet();
         let vae_ops = ops.in_dtype(folder.vae.compute_dtype(options.dtype));
         let refiner_ops = match options.refiner_device {
             Some(other) if other != options.device && refiner.is_some() => open(other)?,
-            _ => ops.clone(),
+            _ => unet_ops.clone(),
         };
         let mut files = components.iter().zip(files).enumerate();
         let mut next = || {
@@ -270,7 +303,7 @@ impl Pipeline {
                 name: part.name,
             });
         }
-        let (unet, unet_layers) = load_adaptable(next()?, "", &ops, |weights| {
+        let (unet, unet_layers) = load_adaptable(next()?, "", &unet_ops, |weights| {
             Unet::load(weights, &folder.unet)
         })
         .map_err(|error| loading("unet", error))?;
@@ -308,6 +341,8 @@ impl Pipeline {
             latent_to_rgb: OnceLock::new(),
             tiny_decoder,
             ops,
+            numbers: options.cpu.numbers,
+            shortage,
         })
     }
 
@@ -385,6 +420,15 @@ impl Pipeline {
             self.release();
         }
         made
+    }
+
+    /// What it is computed in, as an image's record says it.
+    fn format(&self) -> String {
+        if self.ops.has_kernels() {
+            self.numbers.to_string()
+        } else {
+            self.ops.dtype().to_string()
+        }
     }
 
     /// What computes it.

@@ -104,6 +104,12 @@ impl Found {
         })
     }
 
+    /// Bytes of its largest component's weights.
+    pub fn largest(&self) -> usize {
+        let bytes = self.files.iter().map(|(_, files)| files.tensor_bytes());
+        bytes.max().unwrap_or(0)
+    }
+
     /// How many components there are to load.
     pub fn count(&self) -> usize {
         self.files.len()
@@ -127,12 +133,14 @@ impl Found {
             Some(files)
         };
         let lacking = || EngineError::model(&folder.path, "has fewer components than it says");
+        let beside = ops.beside_unet();
         let mut encoders = Vec::with_capacity(folder.text_encoders.len());
         for (part, tokenizer) in folder.text_encoders.iter().zip(self.tokenizers) {
             let files = next().ok_or_else(lacking)?;
             let name = part.name;
-            let text_encoder = TextEncoder::open(ops, files, &part.config, part.with_projection)
-                .map_err(|error| loading(name, error))?;
+            let text_encoder =
+                TextEncoder::open(&beside, files, &part.config, part.with_projection)
+                    .map_err(|error| loading(name, error))?;
             text_encoder.fill().map_err(|error| loading(name, error))?;
             encoders.push(PromptEncoder {
                 tokenizer,
@@ -145,7 +153,7 @@ impl Found {
         })
         .map_err(|error| loading("unet", error))?;
         unet.fill().map_err(|error| loading("unet", error))?;
-        let vae_ops = ops.in_dtype(folder.vae.compute_dtype(ops.dtype()));
+        let vae_ops = beside.in_dtype(folder.vae.compute_dtype(ops.dtype()));
         let vae = next()
             .map(|files| {
                 load_component(files, "", &vae_ops, |weights| {

@@ -83,13 +83,13 @@ impl Unet {
 
         Ok(Self {
             conv_in: Conv2d::load(
-                &weights.at("conv_in"),
+                &weights.at("conv_in").in_full(),
                 config.in_channels,
                 first,
                 config.conv_in_kernel,
             )?,
             time_embedding: TimestepEmbedding::load(
-                &weights.at("time_embedding"),
+                &weights.at("time_embedding").in_full(),
                 first,
                 time_dim,
                 activation,
@@ -97,7 +97,7 @@ impl Unet {
                 config.time_cond_proj_dim,
             )?,
             add_embedding: TimestepEmbedding::load(
-                &weights.at("add_embedding"),
+                &weights.at("add_embedding").in_full(),
                 config.projection_class_embeddings_input_dim,
                 time_dim,
                 // diffusers leaves this one at its default, whatever `act_fn` says.
@@ -122,7 +122,7 @@ impl Unet {
                 config.norm_eps,
             )?,
             conv_out: Conv2d::load(
-                &weights.at("conv_out"),
+                &weights.at("conv_out").in_full(),
                 first,
                 config.out_channels,
                 config.conv_out_kernel,

@@ -59,7 +59,7 @@ impl ResnetBlock {
             conv1: Conv2d::load(&weights.at("conv1"), inputs, outputs, 3)?,
             time_emb_proj: style
                 .time_embed_dim
-                .map(|dim| Linear::load(&weights.at("time_emb_proj"), dim, time_outputs))
+                .map(|dim| Linear::load(&weights.at("time_emb_proj").in_full(), dim, time_outputs))
                 .transpose()?,
             time_scale_shift: style.time_scale_shift,
             norm2: GroupNorm::load(&weights.at("norm2"), outputs, style.groups, style.eps)?,

@@ -311,6 +311,15 @@ impl WeightFiles {
         self.files.iter().map(|file| file.len()).sum()
     }
 
+    /// Number of bytes of all tensors, as they are read.
+    pub fn tensor_bytes(&self) -> usize {
+        let lengths = self
+            .tensors
+            .values()
+            .map(|tensor| tensor.end - tensor.start);
+        lengths.sum()
+    }
+
     /// Whether both hold the same tensors, byte for byte.
     pub fn holds_the_same_as(&self, other: &Self) -> bool {
         self.tensors.len() == other.tensors.len()
@@ -331,7 +340,9 @@ impl WeightFiles {
     /// Where the tensors lie, for giving memory back; `ops` is what computes with them.
     pub fn residency(&self, ops: &Ops) -> Residency {
         let mut residency = Residency::new(ops);
-        for (index, file) in self.files.iter().enumerate() {
+        let mapped = |(_, file): &(usize, &Arc<WeightFile>)| file.is_mapped();
+        // Other files have no pages to give back, and are not kept by whoever gives pages back.
+        for (index, file) in self.files.iter().enumerate().filter(mapped) {
             let ranges = self
                 .tensors
                 .values()

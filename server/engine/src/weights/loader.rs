@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{Residency, StoredMatrix, StoredTensor, WeightFiles};
 use crate::EngineError;
+use crate::cpu_mode::CpuNumbers;
 use crate::nn::{AdapterSlot, LayerShape, LayerTable, Ops, Weight};
 
 /// How many names an error lists before it only counts.
@@ -17,13 +18,13 @@ const NAMED: usize = 5;
 #[derive(Clone)]
 pub struct Weights {
     prefix: String,
+    /// What computes with the tensors.
+    ops: Ops,
     shared: Rc<Shared>,
 }
 
 struct Shared {
     files: Rc<WeightFiles>,
-    /// What computes with the tensors.
-    ops: Ops,
     residency: Residency,
     /// Only note what is asked for; hand out views of a single zero.
     checking: bool,
@@ -95,9 +96,9 @@ impl Weights {
     fn open(files: &Rc<WeightFiles>, root: &str, ops: &Ops, checking: bool) -> Self {
         Self {
             prefix: root.to_string(),
+            ops: ops.clone(),
             shared: Rc::new(Shared {
                 files: Rc::clone(files),
-                ops: ops.clone(),
                 residency: files.residency(ops),
                 checking,
                 account: RefCell::default(),
@@ -115,7 +116,16 @@ impl Weights {
         };
         Self {
             prefix,
+            ops: self.ops.clone(),
             shared: Rc::clone(&self.shared),
+        }
+    }
+
+    /// The same place, for layers whose numbers are never made smaller than they are stored.
+    pub fn in_full(&self) -> Self {
+        Self {
+            ops: self.ops.with_weights(CpuNumbers::Full, self.ops.streams()),
+            ..self.clone()
         }
     }
 
@@ -169,7 +179,7 @@ impl Weights {
 
     /// What computes with the tensors.
     pub fn ops(&self) -> &Ops {
-        &self.shared.ops
+        &self.ops
     }
 
     /// As [`Weights::matrix`], ready to be computed with.
@@ -185,7 +195,7 @@ impl Weights {
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn weight_named(&self, names: &[&str], shape: &[usize]) -> Result<Weight, EngineError> {
-        let weight = Weight::new(self.matrix_named(names, shape)?, &self.shared.ops);
+        let weight = Weight::new(self.matrix_named(names, shape)?, &self.ops);
         self.shared.residency.add_weight(&weight);
         Ok(weight)
     }
@@ -207,7 +217,7 @@ impl Weights {
         if self.shared.checking {
             return Ok(tensor);
         }
-        Ok(self.shared.ops.take(&tensor)?)
+        Ok(self.ops.take(&tensor)?)
     }
 
     /// As [`Weights::tensor`], on the device, in f32 whatever is computed in: for statistics.
@@ -219,7 +229,7 @@ impl Weights {
         if self.shared.checking {
             return Ok(tensor);
         }
-        Ok(self.shared.ops.take_precise(&tensor)?)
+        Ok(self.ops.take_precise(&tensor)?)
     }
 
     /// Looks up the first name that is there, and notes what was asked for. `None` calls for a

@@ -149,6 +149,25 @@ impl WeightFile {
         }
     }
 
+    /// Has the system begin to fetch the pages of `range`, if they are mapped from a file.
+    pub fn fetch(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.bytes {
+            let end = range.end.min(map.len());
+            if range.start < end {
+                // A hint: without it, the first look at each page fetches it.
+                let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, end - range.start);
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
+    /// Whether it is mapped from a file.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped(_))
+    }
+
     /// All of its bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {

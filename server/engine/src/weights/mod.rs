@@ -7,6 +7,7 @@
 
 mod files;
 mod gguf;
+mod int8;
 pub mod ldm;
 mod loader;
 mod mapped;
@@ -16,6 +17,7 @@ mod stored;
 
 pub use files::{StoredTensor, WeightFiles, WeightSummary};
 pub use gguf::{GgufHeader, GgufKind, GgufTensor, parse_gguf};
+pub use int8::Int8Matrix;
 pub use loader::{Weights, load_adaptable, load_component, survey};
 pub use mapped::{Header, ListedTensor, WeightFile, parse_safetensors, refuse_pickle};
 pub use quantised::Quantisation;

@@ -5,8 +5,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::int8::Int8Matrix;
 use super::mapped::WeightFile;
-use crate::cpu::widen_f16;
+use crate::cpu::{widen_f16, widen_i8};
 use candle_core::{Device, Tensor};
 
 /// How numbers are stored.
@@ -18,6 +19,8 @@ pub enum Format {
     F16,
     /// The upper half of an f32.
     BF16,
+    /// Whole numbers, a scale for each row.
+    Int8,
 }
 
 impl Format {
@@ -26,6 +29,7 @@ impl Format {
         match self {
             Self::F32 => 4 * count,
             Self::F16 | Self::BF16 => 2 * count,
+            Self::Int8 => count,
         }
     }
 }
@@ -36,6 +40,8 @@ enum Bytes {
     /// Part of a weight file.
     Filed(Arc<WeightFile>),
     Owned(Arc<[u8]>),
+    /// Rounded, in rows that are padded.
+    Int8(Arc<Int8Matrix>),
     /// Zeros that take no memory: stand-ins while only headers are checked.
     Zeros,
 }
@@ -119,6 +125,43 @@ impl StoredMatrix {
         }
     }
 
+    /// The same matrix in int8, in memory of its own.
+    ///
+    /// # Errors
+    /// If the system has no memory for it.
+    pub fn rounded(&self) -> std::io::Result<Self> {
+        let rounded = Int8Matrix::round(self)?;
+        Ok(Self {
+            bytes: Bytes::Int8(Arc::new(rounded)),
+            range: 0..0,
+            format: Format::Int8,
+            rows: self.rows,
+            columns: self.columns,
+        })
+    }
+
+    /// The whole numbers and their scales, if it is in int8.
+    pub fn as_int8(&self) -> Option<&Int8Matrix> {
+        match &self.bytes {
+            Bytes::Int8(matrix) => Some(matrix),
+            _ => None,
+        }
+    }
+
+    /// Gives the memory back that holds the matrix, if that is a file's; the next look fetches it again.
+    pub fn release(&self) {
+        if let Bytes::Filed(file) = &self.bytes {
+            file.release(self.range.clone());
+        }
+    }
+
+    /// Has the system begin to fetch the matrix, if it is a file's.
+    pub fn fetch(&self) {
+        if let Bytes::Filed(file) = &self.bytes {
+            file.fetch(self.range.clone());
+        }
+    }
+
     /// The same matrix rounded to f16.
     pub fn halved(&self) -> Self {
         let mut row = vec![0.0; self.columns];
@@ -154,12 +197,13 @@ impl StoredMatrix {
         self.format
     }
 
-    /// The numbers as they are stored, little-endian; `None` for zeros that take no memory.
+    /// The numbers as they are stored, little-endian; `None` for zeros that take no memory, and for
+    /// int8, which has scales beside them.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         let all: &[u8] = match &self.bytes {
             Bytes::Filed(file) => file.bytes(),
             Bytes::Owned(bytes) => bytes,
-            Bytes::Zeros => return None,
+            Bytes::Int8(_) | Bytes::Zeros => return None,
         };
         Some(&all[self.range.clone()])
     }
@@ -188,6 +232,11 @@ impl StoredMatrix {
             row < self.rows && first + out.len() <= self.columns,
             "a panel reaches beyond its matrix"
         );
+        if let Bytes::Int8(matrix) = &self.bytes {
+            let whole = matrix.row(row, first, out.len());
+            widen_i8(whole, matrix.scales()[row], out);
+            return;
+        }
         let Some(bytes) = self.as_bytes() else {
             out.fill(0.0);
             return;
@@ -206,6 +255,7 @@ impl StoredMatrix {
                     *out = f32::from_bits(u32::from(u16::from_le_bytes(*word)) << 16);
                 }
             }
+            Format::Int8 => unreachable!("has no plain bytes"),
         }
     }
 
@@ -237,7 +287,7 @@ mod tests {
                 .flat_map(|&value| match format {
                     Format::F32 => value.to_le_bytes().to_vec(),
                     Format::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
-                    Format::BF16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+                    _ => half::bf16::from_f32(value).to_le_bytes().to_vec(),
                 })
                 .collect();
             let matrix = StoredMatrix {
@@ -253,6 +303,23 @@ mod tests {
             let all = matrix.to_tensor().expect("a tensor");
             let all: Vec<f32> = all.flatten_all().and_then(|t| t.to_vec1()).expect("f32");
             assert_eq!(all[..3], values[..3], "{format:?}");
+        }
+    }
+
+    #[test]
+    fn int8_is_widened_by_its_scales() {
+        let values = [1.5f32, -2.0, 0.25, 100.0, 0.0, -50.0];
+        let matrix = StoredMatrix::from_values(&values, 2, 3).expect("a matrix");
+        let rounded = matrix.rounded().expect("memory");
+        assert_eq!(rounded.format(), Format::Int8);
+        assert!(rounded.as_bytes().is_none() && rounded.as_int8().is_some());
+        let mut out = [0.0; 2];
+        rounded.widen(1, 1, &mut out);
+        assert_eq!(out, [0.0, -64.0 * (100.0 / 127.0)]);
+        let mut out = [0.0; 3];
+        rounded.widen(0, 0, &mut out);
+        for (out, value) in out.iter().zip(values) {
+            assert!((out - value).abs() <= 0.5 * 2.0 / 127.0 + 1e-6, "{out}");
         }
     }
 

@@ -12,6 +12,7 @@ mod generic;
 mod gguf;
 mod hostile;
 mod images;
+mod int8;
 mod lora;
 mod noise;
 mod numbers;

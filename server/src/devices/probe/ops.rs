@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use atelier_app::admin::{CheckReport, MeasurementReport};
+use atelier_engine::cpu::Isa;
 use atelier_engine::{
-    ComputeDtype, DeviceFault, DeviceId, FaultKind, Measurement, OpCheck, check_device_ops_telling,
-    cuda_build, measure_device,
+    ComputeDtype, CpuMode, DeviceFault, DeviceId, FaultKind, Measurement, OpCheck,
+    check_device_ops_telling, cuda_build, measure_device,
 };
 
+use crate::config::IsaArg;
+use crate::devices::on_cpu::{CpuMemory, CpuNumbers, OnCpu};
 use crate::devices::trial::{Build, Fault, Introduction, Kind, TRYING, Tried};
 use crate::devices::way::Precision;
 
@@ -130,5 +133,31 @@ fn measurement_report(measured: &Measurement, dtype: Precision) -> MeasurementRe
                 "ms",
             ),
         ],
+    }
+}
+
+/// The engine's words for how the CPU computes.
+pub fn engine_mode(on_cpu: OnCpu) -> CpuMode {
+    CpuMode {
+        numbers: match on_cpu.numbers {
+            CpuNumbers::Full => atelier_engine::CpuNumbers::Full,
+            CpuNumbers::Int8Weights => atelier_engine::CpuNumbers::Int8Weights,
+            CpuNumbers::W8a8 => atelier_engine::CpuNumbers::Int8,
+        },
+        memory: match on_cpu.memory {
+            CpuMemory::Auto => atelier_engine::CpuMemory::Auto,
+            CpuMemory::Full => atelier_engine::CpuMemory::Full,
+            CpuMemory::Low => atelier_engine::CpuMemory::Low,
+        },
+    }
+}
+
+/// And for the most that is used of its instructions.
+pub fn engine_isa(isa: IsaArg) -> Isa {
+    match isa {
+        IsaArg::Portable => Isa::Portable,
+        IsaArg::Avx2 => Isa::Avx2,
+        IsaArg::Avx512 => Isa::Avx512,
+        IsaArg::Amx => Isa::Amx,
     }
 }

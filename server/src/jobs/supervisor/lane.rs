@@ -2,6 +2,7 @@
 //! once when it dies.
 
 use super::{Shift, owner_on};
+use crate::config::CpuArgs;
 use crate::devices::Lane;
 use crate::jobs::protocol::{News, Order, line};
 use crate::jobs::queue::Dead;
@@ -149,6 +150,9 @@ impl LaneTask {
             .args(["--stall-seconds", &config.devices.stall_seconds.to_string()])
             .arg("--data-dir")
             .arg(&config.data_dir.path);
+        if lane.device == "cpu" {
+            command.args(CpuArgs::words(lane.way.cpu, config.devices.cpu.isa));
+        }
         if lane.way.in_turn {
             command.arg("--in-turn");
         }

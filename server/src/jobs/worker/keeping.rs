@@ -64,7 +64,7 @@ impl Worker {
                 recipe: fingerprint.and_then(|print| {
                     let kind = recipe::kind(&facts.device, way);
                     // An image made otherwise than usual answers no other request.
-                    let is_usual = kind == "cpu" || facts.rungs.is_empty();
+                    let is_usual = facts.device == "cpu" || facts.rungs.is_empty();
                     recipe(&settings, &print, &kind).filter(|_| is_usual)
                 }),
                 facts,

@@ -4,7 +4,7 @@
 
 use super::watcher::Watcher;
 use crate::devices::Way;
-use crate::devices::probe::ops::{engine_dtype, fault_of};
+use crate::devices::probe::ops::{engine_dtype, engine_mode, fault_of};
 use crate::devices::trial::{Fault, Kind};
 use crate::models::fingerprint::Fingerprints;
 use crate::models::{AddOns, Models, WeightFiles, engine_input, engine_request};
@@ -78,6 +78,7 @@ impl Bench {
             } else {
                 Residence::Whole
             },
+            cpu: engine_mode(self.way.cpu),
             ..LoadOptions::default()
         }
     }

@@ -11,6 +11,8 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
+use crate::cpu::isa::{Isa, allows};
+
 /// Rows, or columns, that one call of [`multiply`] covers: two tiles.
 pub const SIDE: usize = 32;
 /// Depth of a tile: numbers of bf16 in a row of it.
@@ -21,6 +23,9 @@ pub const TILE: usize = 16 * STEP;
 pub const PART: usize = 2 * TILE;
 /// Parts of the left operand.
 pub const LEFT_PARTS: usize = 3;
+/// Parts of the left operand, where the right one is whole numbers: what rounding to those has cost is
+/// a hundred times what a third part would add.
+pub const WHOLE_LEFT_PARTS: usize = 2;
 /// Bytes that a step fetches ahead: an eighth of the left operand's.
 pub const AHEAD: usize = 2 * LEFT_PARTS * PART / 8;
 
@@ -30,6 +35,7 @@ pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         cfg!(target_os = "linux")
+            && allows(Isa::Amx)
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx2")
             && has_bf16_tiles()
@@ -237,6 +243,89 @@ impl Tiles {
     }
 }
 
+impl Tiles {
+    /// As [`Tiles::multiply`], for a right operand of whole numbers that are a bf16 each: one part, and
+    /// two parts of the left one, which hold sixteen digits of its numbers.
+    ///
+    /// # Safety
+    /// As for [`Tiles::multiply`]; `a` holds `steps` times [`WHOLE_LEFT_PARTS`] parts and `b` one.
+    pub unsafe fn multiply_whole(
+        &self,
+        steps: usize,
+        (a, b): (*const u16, *const u16),
+        start: (*const f32, usize, usize),
+        out: *mut f32,
+        stride: usize,
+        ahead: *const u16,
+    ) {
+        let (first, down, across) = start;
+        // SAFETY: as in `multiply`.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{first} + {down} * 1]",
+                "lea {row}, [{first} + {across} * 1]",
+                "tileloadd tmm1, [{row} + {down} * 1]",
+                "tileloadd tmm2, [{bottom} + {down} * 1]",
+                "lea {row}, [{bottom} + {across} * 1]",
+                "tileloadd tmm3, [{row} + {down} * 1]",
+                "mov {row:e}, 64",
+                "test {steps}, {steps}",
+                "jz 4f",
+                "2:",
+                // a₂ b
+                "tileloadd tmm4, [{a} + {row} * 1 + 2048]",
+                "tileloadd tmm6, [{b} + {row} * 1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "prefetcht1 [{ahead}]",
+                "prefetcht1 [{ahead} + 64]",
+                "tileloadd tmm7, [{b} + {row} * 1 + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "prefetcht1 [{ahead} + 128]",
+                "prefetcht1 [{ahead} + 192]",
+                "tileloadd tmm5, [{a} + {row} * 1 + 3072]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                // a₁ b
+                "tileloadd tmm4, [{a} + {row} * 1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "prefetcht1 [{ahead} + 256]",
+                "prefetcht1 [{ahead} + 320]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "prefetcht1 [{ahead} + 384]",
+                "prefetcht1 [{ahead} + 448]",
+                "tileloadd tmm5, [{a} + {row} * 1 + 1024]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 4096",
+                "add {b}, 2048",
+                "add {ahead}, 512",
+                "dec {steps}",
+                "jnz 2b",
+                "4:",
+                "tilestored [{out} + {stride} * 1], tmm0",
+                "tilestored [{out} + {stride} * 1 + 64], tmm1",
+                "mov {row}, {stride}",
+                "shl {row}, 4",
+                "add {out}, {row}",
+                "tilestored [{out} + {stride} * 1], tmm2",
+                "tilestored [{out} + {stride} * 1 + 64], tmm3",
+                first = in(reg) first,
+                bottom = in(reg) first.add(16 * down),
+                down = in(reg) 4 * down,
+                across = in(reg) 4 * across,
+                steps = inout(reg) steps => _,
+                a = inout(reg) a => _,
+                b = inout(reg) b => _,
+                ahead = inout(reg) ahead => _,
+                out = inout(reg) out => _,
+                stride = in(reg) 4 * stride,
+                row = out(reg) _,
+                options(nostack),
+            );
+        }
+    }
+}
+
 impl Drop for Tiles {
     fn drop(&mut self) {
         // SAFETY: the registers exist, since they were set up.
@@ -367,6 +456,19 @@ pub fn split_f16_row(bytes: &[u8], row: usize, parts: usize, panels: &mut [u16])
     assert!(available(), "this machine has other instructions");
     // SAFETY: the machine has these instructions.
     unsafe { wide(bytes, row, parts, panels) }
+}
+
+wide! {
+    /// As [`split_row`], for whole steps of whole numbers, which are a bf16 each: one part.
+    split_i8_row(values: &[i8], row: usize, panels: &mut [u16]) {
+        let at = row / 16 * TILE + row % 16 * STEP;
+        let steps = values.as_chunks::<STEP>().0.iter();
+        for (values, panel) in steps.zip(panels.chunks_exact_mut(PART)) {
+            for (out, &value) in panel[at..at + STEP].iter_mut().zip(values) {
+                *out = (f32::from(value).to_bits() >> 16) as u16;
+            }
+        }
+    }
 }
 
 wide! {

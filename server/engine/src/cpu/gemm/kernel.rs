@@ -70,10 +70,13 @@ pub fn kernel() -> &'static Kernel {
     BEST.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") {
+            use crate::cpu::isa::{Isa, allows};
+            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2");
+            if wide && allows(Isa::Avx512) {
                 return x86::AVX512;
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            let fused = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if fused && allows(Isa::Avx2) {
                 return x86::AVX2;
             }
         }

@@ -3,7 +3,7 @@
 //! widened or unfolded as a whole.
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+pub(super) mod amx;
 pub(super) mod kernel;
 mod pack;
 mod packed;
@@ -179,7 +179,12 @@ fn multiply_with(
 
 /// Number of tasks down and across: some for each thread, since cores are rarely equally free, and
 /// shaped so that as little as possible is packed twice.
-fn grid(tile: (usize, usize), rows: usize, columns: usize, threads: usize) -> (usize, usize) {
+pub(super) fn grid(
+    tile: (usize, usize),
+    rows: usize,
+    columns: usize,
+    threads: usize,
+) -> (usize, usize) {
     let most = (rows.div_ceil(tile.0), columns.div_ceil(tile.1));
     let wanted = (3 * threads).min(most.0 * most.1);
     let mut best = (1, 1);
@@ -386,6 +391,28 @@ pub fn fma_peak(seconds: f64) -> f64 {
     best
 }
 
+/// `out[k · width + i] = source[i · stride + k]` for `i < width`, `k < depth`: words, whatever they are.
+///
+/// # Safety
+/// `width` rows of `depth` words lie at the source, `stride` apart.
+///
+/// # Panics
+/// If there is no room for as many.
+pub(super) unsafe fn turn_words(
+    source: *const u32,
+    stride: usize,
+    width: usize,
+    depth: usize,
+    out: &mut [u32],
+) {
+    assert!(out.len() >= width * depth, "no room for all words");
+    // SAFETY: the caller's promise; the kernel is this machine's, and moves words without looking at
+    // them.
+    unsafe {
+        (kernel().transpose)(source.cast(), stride, width, depth, out.as_mut_ptr().cast());
+    }
+}
+
 /// Strips of columns, one tile wide: first, count, and the width they are packed with.
 fn strips(kernel: &Kernel, columns: (usize, usize)) -> Vec<(usize, usize, usize)> {
     pieces(columns, kernel.lanes * VECTORS)
@@ -394,7 +421,10 @@ fn strips(kernel: &Kernel, columns: (usize, usize)) -> Vec<(usize, usize, usize)
 }
 
 /// Cuts (first, count) into pieces of `size` and what is left over.
-fn pieces((first, count): (usize, usize), size: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn pieces(
+    (first, count): (usize, usize),
+    size: usize,
+) -> impl Iterator<Item = (usize, usize)> {
     (0..count)
         .step_by(size.max(1))
         .map(move |at| (first + at, size.min(count - at)))
@@ -531,6 +561,69 @@ mod tests {
                     }
                     let between = &out[i * stride + columns..(i + 1) * stride];
                     assert!(between.iter().all(|value| value.is_nan()), "gaps are kept");
+                }
+            }
+        }
+    }
+
+    /// Weights in int8, at the edges of tiles and panels, against sums in f64 over the same rounded
+    /// weights; the bias of columns and of rows, and none.
+    #[test]
+    fn products_with_whole_numbers_are_right_at_every_edge() {
+        let mut generator = TorchGenerator::new(11);
+        let kernels = kernel::all();
+        for (name, unit, _) in units(&kernels) {
+            for (rows, columns, depth) in [
+                (1, 1, 1),
+                (4, 24, 7),
+                (33, 49, 257),
+                (3, 17, 600),
+                (70, 65, 64),
+                (17, 300, 96),
+                (31, 33, 5200),
+            ] {
+                let a = generator.randn(rows * depth);
+                let b = generator.randn(columns * depth);
+                let bias = generator.randn(rows.max(columns));
+                let stored = StoredMatrix::from_values(&b, columns, depth).expect("a matrix");
+                let stored = stored.rounded().expect("memory");
+                let mut b = vec![0.0; columns * depth];
+                for (row, values) in b.chunks_exact_mut(depth).enumerate() {
+                    stored.widen(row, 0, values);
+                }
+                let rows_of_a = Operand::Rows {
+                    values: &a,
+                    count: rows,
+                    depth,
+                    stride: depth,
+                };
+                let stride = columns + 2;
+                for added in [Bias::None, Bias::Columns(&bias), Bias::Rows(&bias)] {
+                    let mut out = vec![f32::NAN; rows * stride];
+                    let b_rows = Operand::Stored(&stored);
+                    multiply_with(unit, &mut out, stride, &rows_of_a, &b_rows, added, true);
+                    for (at, &got) in out.iter().enumerate() {
+                        let (i, j) = (at / stride, at % stride);
+                        if j >= columns {
+                            assert!(got.is_nan(), "gaps are kept");
+                            continue;
+                        }
+                        let sum: f64 = (0..depth)
+                            .map(|k| f64::from(a[i * depth + k]) * f64::from(b[j * depth + k]))
+                            .sum();
+                        let more = match added {
+                            Bias::None => 0.0,
+                            Bias::Columns(values) => values[j],
+                            Bias::Rows(values) => values[i],
+                        };
+                        let error = (f64::from(got) - sum - f64::from(more)).abs();
+                        // On tiles the left operand has sixteen digits.
+                        let tolerance = 3e-5 * (depth as f64).sqrt();
+                        assert!(
+                            error <= tolerance,
+                            "{name} {rows}×{columns}×{depth} at {i}, {j}: off by {error}"
+                        );
+                    }
                 }
             }
         }

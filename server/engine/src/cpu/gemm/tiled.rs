@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 
 use super::amx::{
-    AHEAD, LEFT_PARTS, PART, SIDE, STEP, TILE, Tiles, available, split_columns, split_f16_row,
-    split_row,
+    AHEAD, LEFT_PARTS, PART, SIDE, STEP, TILE, Tiles, WHOLE_LEFT_PARTS, available, split_columns,
+    split_f16_row, split_i8_row, split_row,
 };
 use super::kernel::kernel;
 use super::pack::Operand;
 use super::{Bias, Output, pieces};
+use crate::cpu::int8::scale_row;
 use crate::cpu::pages::Pages;
 use crate::weights::Format;
 
@@ -77,8 +78,28 @@ impl Product<'_> {
     /// Parts that the right operand needs.
     fn right_parts(&self) -> usize {
         match self.b {
-            Operand::Stored(matrix) if matrix.format() != Format::F32 => 2,
+            Operand::Stored(matrix) => match matrix.format() {
+                Format::F32 => 3,
+                Format::F16 | Format::BF16 => 2,
+                Format::Int8 => 1,
+            },
             _ => 3,
+        }
+    }
+
+    /// And those of the left one.
+    fn left_parts(&self) -> usize {
+        match self.right_parts() {
+            1 => WHOLE_LEFT_PARTS,
+            _ => LEFT_PARTS,
+        }
+    }
+
+    /// What sums over whole numbers are multiplied by in the end, one scale for each column.
+    fn scales(&self) -> Option<&[f32]> {
+        match self.b {
+            Operand::Stored(matrix) => matrix.as_int8().map(|matrix| matrix.scales()),
+            _ => None,
         }
     }
 
@@ -98,14 +119,15 @@ impl Product<'_> {
             scratch,
         } = panels;
         let steps = depth.div_ceil(STEP);
-        let size = steps * LEFT_PARTS * PART;
+        let size = steps * self.left_parts() * PART;
         let right_size = steps * self.right_parts() * PART;
         // 1. Pack the rows of the left operand.
         let bars = rows.1.div_ceil(SIDE);
         let left = left.room::<u16>(bars * size);
         for (span, panel) in pieces(rows, SIDE).zip(left.chunks_exact_mut(size)) {
-            pack_rows(self.a, span, (k, depth), LEFT_PARTS, panel, scratch);
+            pack_rows(self.a, span, (k, depth), self.left_parts(), panel, scratch);
         }
+        let place = (k == 0, k + depth == self.a.depth());
         for columns in pieces(columns, COLUMNS) {
             // 2. Some strips of the right one.
             let right = right.room::<u16>(columns.1.div_ceil(SIDE) * right_size);
@@ -119,7 +141,7 @@ impl Product<'_> {
                 let strips = pieces(columns, SIDE).zip(right.chunks_exact(right_size));
                 for (index, (across, right)) in strips.enumerate() {
                     let ahead = &next[index * size / (COLUMNS / SIDE)..];
-                    self.square(tiles, (this, right), down, across, k == 0, ahead);
+                    self.square(tiles, (this, right), down, across, place, ahead);
                 }
             }
         }
@@ -155,28 +177,37 @@ impl Product<'_> {
         }
     }
 
-    /// One square of the result.
+    /// One square of the result; whether it begins with these depths, and whether it ends with them.
     fn square(
         &self,
         tiles: &Tiles,
         (left, right): (&[u16], &[u16]),
         (top, height): (usize, usize),
         (first, width): (usize, usize),
-        begin: bool,
+        (begin, end): (bool, bool),
         ahead: &[u16],
     ) {
-        let steps = left.len() / (LEFT_PARTS * PART);
-        let exact = self.right_parts() == 3;
-        let (left, right, ahead) = (left.as_ptr(), (right.as_ptr(), exact), ahead.as_ptr());
+        let steps = left.len() / (self.left_parts() * PART);
+        let parts = self.right_parts();
+        let (left, right, ahead) = (left.as_ptr(), right.as_ptr(), ahead.as_ptr());
+        // Sums over whole numbers get their bias when they get their scale.
+        let bias = if parts == 1 { Bias::None } else { self.bias };
+        // SAFETY: the panels hold `steps` steps of so many parts; the rest is the caller's promise.
+        let multiply = |start, to: *mut f32, stride| unsafe {
+            match parts {
+                1 => tiles.multiply_whole(steps, (left, right), start, to, stride, ahead),
+                _ => tiles.multiply(steps, left, (right, parts == 3), start, to, stride, ahead),
+            }
+        };
         let stride = self.output.stride;
         const ZEROS: [f32; SIDE] = [0.0; SIDE];
-        // SAFETY: the panels hold `steps` steps; the rectangle lies in the output, as
-        // `multiply_with` asserts, and is this task's alone.
+        // SAFETY: the rectangle lies in the output, as `multiply_with` asserts, and is this task's
+        // alone.
         unsafe {
             let target = self.output.start.add(top * stride + first);
             if height == SIDE && width == SIDE {
                 let mut lines;
-                let start = match self.bias {
+                let start = match bias {
                     _ if !begin => (target.cast_const(), stride, 16),
                     Bias::None => (ZEROS.as_ptr(), 0, 0),
                     Bias::Columns(values) => (values[first..][..SIDE].as_ptr(), 0, 16),
@@ -188,29 +219,42 @@ impl Product<'_> {
                         (lines.as_ptr().cast(), 16, 0)
                     }
                 };
-                tiles.multiply(steps, left, right, start, target, stride, ahead);
-                return;
-            }
-            // What is not whole goes through a square of its own.
-            let mut square = [[0.0f32; SIDE]; SIDE];
-            for (row, line) in square.iter_mut().take(height).enumerate() {
-                let line = &mut line[..width];
-                match self.bias {
-                    _ if !begin => {
-                        let from = target.add(row * stride);
-                        std::ptr::copy_nonoverlapping(from, line.as_mut_ptr(), width);
+                multiply(start, target, stride);
+            } else {
+                // What is not whole goes through a square of its own.
+                let mut square = [[0.0f32; SIDE]; SIDE];
+                for (row, line) in square.iter_mut().take(height).enumerate() {
+                    let line = &mut line[..width];
+                    match bias {
+                        _ if !begin => {
+                            let from = target.add(row * stride);
+                            std::ptr::copy_nonoverlapping(from, line.as_mut_ptr(), width);
+                        }
+                        Bias::None => break,
+                        Bias::Columns(values) => line.copy_from_slice(&values[first..][..width]),
+                        Bias::Rows(values) => line.fill(values[top + row]),
                     }
-                    Bias::None => break,
-                    Bias::Columns(values) => line.copy_from_slice(&values[first..][..width]),
-                    Bias::Rows(values) => line.fill(values[top + row]),
+                }
+                let result: *mut f32 = square.as_mut_ptr().cast();
+                multiply((result.cast_const(), SIDE, 16), result, SIDE);
+                for (row, line) in square.iter().take(height).enumerate() {
+                    let to = target.add(row * stride);
+                    std::ptr::copy_nonoverlapping(line.as_ptr(), to, width);
                 }
             }
-            let result: *mut f32 = square.as_mut_ptr().cast();
-            let start = (result.cast_const(), SIDE, 16);
-            tiles.multiply(steps, left, right, start, result, SIDE, ahead);
-            for (row, line) in square.iter().take(height).enumerate() {
-                let to = target.add(row * stride);
-                std::ptr::copy_nonoverlapping(line.as_ptr(), to, width);
+            if end && let Some(scales) = self.scales() {
+                let mut biases = ZEROS;
+                for row in 0..height {
+                    match self.bias {
+                        Bias::None => {}
+                        Bias::Columns(values) => {
+                            biases[..width].copy_from_slice(&values[first..][..width]);
+                        }
+                        Bias::Rows(values) => biases.fill(values[top + row]),
+                    }
+                    let line = std::slice::from_raw_parts_mut(target.add(row * stride), width);
+                    scale_row(line, &scales[first..][..width], &biases);
+                }
             }
         }
     }
@@ -277,7 +321,7 @@ impl PackedRight {
                     let bars = pieces(block, SIDE).zip(left.chunks_exact(size));
                     for (index, (down, left)) in bars.enumerate() {
                         let ahead = &next[(index * steps * AHEAD / 2).min(next.len())..];
-                        product.square(&tiles, (left, right), down, across, begin, ahead);
+                        product.square(&tiles, (left, right), down, across, (begin, true), ahead);
                     }
                 }
             }
@@ -300,6 +344,15 @@ fn pack_rows(
     let groups = panels.chunks_mut(PACKED / STEP * parts * PART);
     for ((k, depth), panels) in pieces((k, depth), PACKED).zip(groups) {
         for row in 0..count {
+            if parts == 1
+                && let Operand::Stored(matrix) = operand
+                && let Some(matrix) = matrix.as_int8()
+            {
+                // A row has zeros beyond its end.
+                let whole = matrix.row(first + row, k, depth.next_multiple_of(STEP));
+                split_i8_row(whole, row, panels);
+                continue;
+            }
             if let Operand::Stored(matrix) = operand
                 && depth.is_multiple_of(STEP)
                 && let Some(bytes) = matrix.f16_bytes(first + row, k, depth)
@@ -408,6 +461,18 @@ mod tests {
             split_f16_row(bytes, row, parts, &mut got);
             split_row(&values, row, parts, &mut want);
             assert!(got == want);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_one_part() {
+        let values: Vec<i8> = (-127..=127).chain([0]).collect();
+        let mut got = vec![u16::MAX; 8 * PART];
+        split_i8_row(&values, 18, &mut got);
+        for (k, &value) in values.iter().enumerate() {
+            let place = k / STEP * PART + TILE + 2 * STEP + k % STEP;
+            let number = f32::from_bits(u32::from(got[place]) << 16);
+            assert_eq!(number, f32::from(value));
         }
     }
 
