@@ -56,6 +56,10 @@ pub enum Outcome {
 /// Runs jobs on a device until standard input closes.
 pub fn run(args: WorkerArgs) -> ExitCode {
     atelier_engine::cpu::keep_pages();
+    if args.device == "cpu" {
+        // Before the first thread: pages are served while images are made.
+        atelier_engine::cpu::stand_back();
+    }
     if let Some(isa) = args.cpu.isa {
         atelier_engine::cpu::limit_isa(engine_isa(isa));
     }

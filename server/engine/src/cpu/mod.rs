@@ -17,6 +17,7 @@ mod math;
 mod norm;
 mod pages;
 mod pointwise;
+mod priority;
 pub mod profile;
 mod vectorised;
 mod widen;
@@ -36,6 +37,7 @@ pub use layout::{channels_first, channels_last, nearest_positions, upsample_near
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
 pub use pointwise::{Pointwise, geglu, pointwise};
+pub use priority::stand_back;
 pub(crate) use widen::widen_f16;
 
 /// The values of a contiguous f32 tensor.
