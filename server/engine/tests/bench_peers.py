@@ -205,6 +205,8 @@ def sdcpp_peer(options):
             raise RuntimeError(f"stable-diffusion.cpp did not say how long {what} took")
         return float(found.group(1))
 
+    # The library keeps the address only.
+    run.listen = listen
     isa = " ".join(re.findall(r"(AVX\w*|FMA|AMX\w*) = 1", library.sd_get_system_info().decode()))
     return run, f"stable-diffusion-cpp-python {version('stable-diffusion-cpp-python')} ({isa})"
 
@@ -278,10 +280,11 @@ class Peer:
     def answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            self.process.wait()
+            status = self.process.wait()
             self.said.seek(0)
             said = self.said.read().strip().splitlines()
-            raise RuntimeError(said[-1] if said else f"ended with {self.process.wait()}")
+            last = said[-1].strip() if said and status > 0 else ""
+            raise RuntimeError(f"ended with {status} {last}".strip())
         return json.loads(line)
 
     def run(self) -> dict:
