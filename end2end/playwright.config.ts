@@ -42,7 +42,7 @@ export default defineConfig({
     {
       // What a small phone shows; only what people do on a phone is repeated there.
       name: 'phone',
-      testMatch: ['path.spec.ts', 'layout.spec.ts', 'gallery.spec.ts', 'devices.spec.ts', 'access.spec.ts', 'accounts.spec.ts', 'studio.spec.ts'],
+      testMatch: ['path.spec.ts', 'layout.spec.ts', 'gallery.spec.ts', 'devices.spec.ts', 'access.spec.ts', 'accounts.spec.ts', 'studio.spec.ts', 'admin.spec.ts'],
       use: {
         viewport: { width: 360, height: 740 },
         deviceScaleFactor: 2,

@@ -9,8 +9,10 @@ use crate::account::{
     TwoStepSetup, TwoStepState, UserId, Viewer,
 };
 use crate::admin::{
-    AuditFilter, AuditPage, DeviceChoice, DevicesReport, Leaving, LookPage, MadeLink, ModelAct,
-    ModelsReport, NewFetch, NewInvitation, PeopleData, PersonData, QueueRow, UserRow, VitalsReport,
+    AuditFilter, AuditPage, BackupsReport, CancelWhich, DeviceChoice, DevicesReport, Leaving,
+    LookPage, MadeLink, ModelAct, ModelsReport, MoveTo, NewFetch, NewInvitation, PeopleData,
+    PersonData, QueueFilter, QueueHold, QueueReport, QueueRow, SettingName, SettingRow, UserRow,
+    VitalsReport,
 };
 use crate::error::AppError;
 use crate::gallery::{
@@ -369,6 +371,39 @@ pub trait Models: Send + Sync {
     async fn act(&self, viewer: &Viewer, name: &str, act: ModelAct) -> Answer<()>;
     /// Looks through the folder of models again.
     async fn look_again(&self, viewer: &Viewer) -> Answer<()>;
+    /// Sets the least role that may see and use a model.
+    async fn set_access(&self, viewer: &Viewer, name: &str, least: Role) -> Answer<()>;
+}
+
+/// Running the server, for administrators only: each method refuses anybody else with `Forbidden`,
+/// and what changes something is in the audit log.
+#[async_trait]
+pub trait Operations: Send + Sync {
+    /// The queue as a whole, with the jobs that a filter lets through. Never a prompt.
+    async fn queue_report(&self, viewer: &Viewer, filter: QueueFilter) -> Answer<QueueReport>;
+    /// Pauses the queue or closes it to new jobs, or takes that back.
+    async fn set_queue_hold(&self, viewer: &Viewer, hold: QueueHold, on: bool) -> Answer<()>;
+    /// Stops jobs of anybody, and answers how many there were to stop.
+    async fn cancel_jobs(&self, viewer: &Viewer, which: CancelWhich) -> Answer<u32>;
+    /// Gives a waiting job another place among everybody's.
+    async fn move_job(&self, viewer: &Viewer, id: &JobId, to: MoveTo) -> Answer<()>;
+    /// Everything that can be set while the server runs.
+    async fn settings(&self, viewer: &Viewer) -> Answer<Vec<SettingRow>>;
+    /// Sets something, or sets it back where no value is given.
+    async fn change_setting(
+        &self,
+        viewer: &Viewer,
+        name: SettingName,
+        value: Option<String>,
+    ) -> Answer<()>;
+    /// The backups that lie here, and the one that is being made.
+    async fn backups(&self, viewer: &Viewer) -> Answer<BackupsReport>;
+    /// Begins to make a backup in the background.
+    async fn begin_backup(&self, viewer: &Viewer) -> Answer<()>;
+    /// Stops making it; nothing of it is kept.
+    async fn stop_backup(&self, viewer: &Viewer) -> Answer<()>;
+    /// Deletes a backup.
+    async fn delete_backup(&self, viewer: &Viewer, name: &str) -> Answer<()>;
 }
 
 /// The whole port, cheap to clone.
@@ -390,6 +425,8 @@ pub struct Backend {
     pub people: Arc<dyn People>,
     /// What people call the provider that they may sign in through, where there is one.
     pub outside: Option<String>,
+    /// Running the server.
+    pub operations: Arc<dyn Operations>,
 }
 
 /// The port of the request being answered.

@@ -16,7 +16,7 @@ mod live; // the progress stream as signals
 mod not_found;
 #[cfg(feature = "ssr")]
 mod response; // cookies, statuses, redirects
-mod session; // who this page was rendered for
+pub mod session; // who this page was rendered for, and by which house
 pub mod studio; // asking for an image, watching it appear
 
 pub use crate::components::percent_encode;
@@ -24,7 +24,10 @@ pub use crate::components::percent_encode;
 use crate::account::{
     AccountPage, CodePage, JoinPage, ResetPage, SetupPage, SignInPage, SignUpPage,
 };
-use crate::admin::{AdminPage, AuditLogPage, LookAtImagesPage, PeoplePage, PersonPage};
+use crate::admin::{
+    AdminPage, AuditLogPage, BackupsPage, LookAtImagesPage, ModelsPage, PeoplePage, PersonPage,
+    QueuePage, SettingsPage,
+};
 use crate::components::{Nav, Toasts};
 use crate::gallery::{
     CollectionsPage, ComparePage, GalleryIndexPage, ImagePage, SharedPage, TrashPage, provide_undo,
@@ -77,6 +80,7 @@ pub fn App() -> impl IntoView {
     provide_meta_context();
     hydrated::provide_hydrated();
     let viewer = session::provide_viewer();
+    session::provide_site_name();
     let live = live::provide_live();
     provide_undo();
     if viewer.is_some() {
@@ -102,6 +106,10 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/trash") view=TrashPage ssr=SsrMode::Async/>
                     <Route path=path!("/account") view=AccountPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin") view=AdminPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/models") view=ModelsPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/queue") view=QueuePage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/settings") view=SettingsPage ssr=SsrMode::Async/>
+                    <Route path=path!("/admin/backups") view=BackupsPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people") view=PeoplePage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people/:id") view=PersonPage ssr=SsrMode::Async/>
                     <Route path=path!("/admin/people/:id/images") view=LookAtImagesPage ssr=SsrMode::Async/>

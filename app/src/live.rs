@@ -228,6 +228,7 @@ mod tests {
                 ..Settings::default()
             },
             position: None,
+            held: None,
             phase: None,
             step: 0,
             steps: 8,

@@ -9,6 +9,23 @@ use leptos_router::hooks::use_location;
 #[derive(Clone)]
 struct ViewerHere(Option<Viewer>);
 
+/// What the house is called. The server gives it to each page as context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteName(pub String);
+
+/// Hands the name of the house to every page.
+pub fn provide_site_name() {
+    let name = SharedValue::new(|| {
+        use_context::<SiteName>().map_or_else(|| "Atelier".to_owned(), |name| name.0)
+    });
+    provide_context(SiteName(name.into_inner()));
+}
+
+/// What the house is called.
+pub fn use_site_name() -> String {
+    use_context::<SiteName>().map_or_else(|| "Atelier".to_owned(), |name| name.0)
+}
+
 /// Hands the request's viewer to every page: on the server from the request, in the browser from
 /// what the server wrote into the document. Signing in and out load a new document.
 pub fn provide_viewer() -> Option<Viewer> {

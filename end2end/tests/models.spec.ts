@@ -27,7 +27,7 @@ for (const look of [
           await info.attach(name, { path, contentType: 'image/png' });
         };
         await setUp(page, server);
-        await open(page, '/admin');
+        await open(page, '/admin/models');
         const card = page.locator('article.card', { has: page.getByRole('heading', { name: 'shapes', exact: true }) });
         const form = page.locator('article.card', { has: page.getByRole('heading', { name: 'Fetch a model' }) });
 
@@ -65,7 +65,7 @@ for (const look of [
         await page.getByRole('link', { name: "Open the image's page" }).click({ timeout: 60_000 });
         await expect(page.locator('dl.facts dt:text-is("Model") + dd').first()).toHaveText('shapes');
 
-        await open(page, '/admin');
+        await open(page, '/admin/models');
         await card.getByText('Remove …').click();
         await card.getByRole('button', { name: 'Delete shapes from the disk' }).click();
         await expect(card).toHaveCount(0);

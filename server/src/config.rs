@@ -1,12 +1,14 @@
 //! Boot time: flags and environment. This is the only file that reads the environment, and it does
 //! so through clap alone, so `--help` lists everything there is to set.
 
+mod backup_args; // the options of `atelier backup` and `atelier restore`
 mod device_args; // options about devices, and those of `atelier probe`
 mod generate_args; // the options of `atelier generate`
 mod oidc_args; // options of signing in through a provider
 mod user_args; // the options of `atelier user`
 mod worker_args; // the options of `atelier worker`
 
+pub use backup_args::{BackupArgs, RestoreArgs};
 pub use device_args::{DeviceArgs, ProbeArgs, cuda_worker_beside};
 pub use generate_args::{GenerateArgs, LoraArg, VaeTilingArg};
 pub use oidc_args::OidcArgs;
@@ -52,6 +54,10 @@ pub enum Command {
     Bench(BenchArgs),
     /// Manage users of a data folder.
     User(UserArgs),
+    /// Copy the database and every image into one archive; the server may run.
+    Backup(BackupArgs),
+    /// Put such an archive back; the server must be stopped.
+    Restore(RestoreArgs),
 }
 
 /// How log lines look.
@@ -225,25 +231,15 @@ pub struct ServeConfig {
         value_name = "FILTER"
     )]
     pub log: String,
-    /// Jobs one user may have waiting.
-    #[arg(
-        long,
-        env = "ATELIER_QUEUE_LIMIT_PER_USER",
-        default_value_t = 20,
-        value_name = "N"
-    )]
-    pub queue_limit_per_user: u32,
+    /// Jobs one user may have waiting; without it, what the settings page says.
+    #[arg(long, env = "ATELIER_QUEUE_LIMIT_PER_USER", value_name = "N")]
+    pub queue_limit_per_user: Option<u32>,
     /// The `atelier` binary, for starting workers and the probe: this very program, except in tests.
     #[arg(skip)]
     pub program: Option<PathBuf>,
-    /// Jobs that may wait in all.
-    #[arg(
-        long,
-        env = "ATELIER_QUEUE_LIMIT",
-        default_value_t = 1000,
-        value_name = "N"
-    )]
-    pub queue_limit: u32,
+    /// Jobs that may wait in all; without it, what the settings page says.
+    #[arg(long, env = "ATELIER_QUEUE_LIMIT", value_name = "N")]
+    pub queue_limit: Option<u32>,
     /// How long a worker may be silent.
     #[command(flatten)]
     pub lease: Lease,

@@ -97,6 +97,18 @@ impl Db {
         })
     }
 
+    /// Copies everything, as it is at one moment, into a new file; writers go on meanwhile.
+    ///
+    /// # Errors
+    /// The database's, or where the file is there already.
+    pub async fn copy_into(&self, path: &Path) -> Result<(), sqlx::Error> {
+        sqlx::query("vacuum into ?")
+            .bind(path.to_string_lossy().into_owned())
+            .execute(&self.pool)
+            .await
+            .map(|_| ())
+    }
+
     /// Closes all connections, after which SQLite folds the WAL into the file.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -3,6 +3,7 @@
 pub mod accounts; // users, passwords, sessions, tokens
 pub mod admin; // what administrators may ask
 pub mod audit; // what administrators did, append-only
+pub mod backup; // copies of everything, made while the server runs, and putting one back
 pub mod bench; // `atelier bench`: how fast the engine is here
 pub mod config; // boot time: flags, environment
 pub mod db; // the SQLite pool, its pragmas and migrations
@@ -14,6 +15,7 @@ pub mod http; // every URL on one screen, and the thin front doors behind them
 pub mod jobs; // limits, fairness, the queue, the supervisor and the worker process
 pub mod models; // weights on disk, and the embedded demo model
 pub mod oidc; // signing in through a provider
+pub mod settings; // what administrators change at run time
 pub mod startup; // Application::build(config): the only place where parts are joined
 pub mod studio; // what people keep for the studio: presets, styles, used prompts
 pub mod telemetry; // logs

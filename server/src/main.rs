@@ -1,8 +1,9 @@
-//! The command line: `serve`, `worker`, `probe`, `generate`, `tokenize`, `models`, `bench`, `user`.
+//! The command line: `serve`, `worker`, `probe`, `generate`, `tokenize`, `models`, `bench`, `user`,
+//! `backup`, `restore`.
 
 use atelier_server::config::{self, Cli, Command, ServeConfig, UserArgs};
 use atelier_server::startup::{Application, stop_on_signal};
-use atelier_server::{accounts, bench, devices, generate, jobs, models, telemetry};
+use atelier_server::{accounts, backup, bench, devices, generate, jobs, models, telemetry};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(config) => in_runtime(serve(config)),
         Command::User(args) => in_runtime(user(args)),
+        Command::Backup(args) => in_runtime(backup::command::run_backup(args)),
+        Command::Restore(args) => in_runtime(backup::command::run_restore(args)),
         Command::Worker(args) => jobs::worker::run(args),
         Command::Probe(args) => devices::probe::run(args),
         Command::Generate(args) => generate::run(args),

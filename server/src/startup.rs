@@ -4,8 +4,9 @@
 use crate::accounts::AccountService;
 use crate::accounts::departure::Departures;
 use crate::accounts::people::PeopleService;
-use crate::admin::AdminService;
+use crate::admin::{AdminService, Rooms};
 use crate::audit::Audit;
+use crate::backup::Backups;
 use crate::config::{ServeConfig, make_folder};
 use crate::db::Db;
 use crate::devices::Devices;
@@ -16,6 +17,7 @@ use crate::http;
 use crate::jobs::JobService;
 use crate::models::service::ModelService;
 use crate::oidc::OidcService;
+use crate::settings::RunTime;
 use crate::studio::StudioService;
 use crate::uploads::UploadService;
 use atelier_app::backend::Backend;
@@ -134,6 +136,10 @@ pub struct Services {
     pub models: Arc<ModelService>,
     /// Load, memory and temperature over the last hour.
     pub vitals: Arc<Vitals>,
+    /// What can be set while the server runs.
+    pub settings: Arc<RunTime>,
+    /// Copies of everything.
+    pub backups: Arc<Backups>,
     /// Tells when the server stops.
     pub shutdown: Shutdown,
 }
@@ -148,6 +154,7 @@ impl Services {
             gallery: self.gallery.clone(),
             admin: self.admin.clone(),
             models: self.admin.clone(),
+            operations: self.admin.clone(),
             people: self.people.clone(),
             outside: self.oidc.as_ref().map(|oidc| oidc.name().to_owned()),
         }
@@ -190,13 +197,14 @@ impl Application {
         let db = Db::open(&config.data_dir.database()).await?;
         let (accounts, setup_code) = AccountService::open(db.clone(), &config).await?;
         let oidc = OidcService::open(accounts.clone(), &config)?;
+        let settings = RunTime::open(db.clone(), config.clone()).await?;
         let models = ModelService::open(db.clone(), config.clone()).await?;
         let devices = Devices::start(db.clone(), config.clone()).await?;
         let gallery = GalleryService::open(db.clone(), &config).await?;
         let uploads = UploadService::open(db.clone(), &config, gallery.clone()).await?;
         let jobs = JobService::start(
             db.clone(),
-            config.clone(),
+            settings.clone(),
             devices.clone(),
             models.catalog().clone(),
             gallery.clone(),
@@ -208,14 +216,22 @@ impl Application {
         let audit = Audit::new(db.clone());
         let of_machine = VitalsConfig::of_this_machine(config.program());
         let vitals = Vitals::start(of_machine, shutdown.clone());
-        let admin = Arc::new(AdminService::new(
-            accounts.clone(),
-            devices.clone(),
-            jobs.clone(),
-            models.clone(),
-            audit.clone(),
-            vitals.clone(),
-        ));
+        let backups = Backups::start(
+            db.clone(),
+            &config.data_dir.path,
+            settings.clone(),
+            shutdown.clone(),
+        );
+        let admin = Arc::new(AdminService::new(Rooms {
+            accounts: accounts.clone(),
+            devices: devices.clone(),
+            jobs: jobs.clone(),
+            models: models.clone(),
+            audit: audit.clone(),
+            vitals: vitals.clone(),
+            settings: settings.clone(),
+            backups: backups.clone(),
+        }));
         let departures = Departures::open(db.clone(), &config.data_dir.path)?;
         let people = Arc::new(PeopleService::new(
             accounts.clone(),
@@ -239,6 +255,8 @@ impl Application {
             devices,
             models,
             vitals,
+            settings,
+            backups,
             shutdown,
         };
         let router = http::router(services.clone())?;

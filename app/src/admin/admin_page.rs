@@ -1,7 +1,6 @@
-//! `/admin`: what the machine does and why, the models, the queue. People have pages of their own.
+//! `/admin`: what the machine does and why, and the queue in short. All else has pages of its own.
 
 use super::devices::Devices;
-use super::models::Models;
 use super::people::AdminNav;
 use super::queue::Queue;
 use crate::account::Viewer;
@@ -30,7 +29,6 @@ fn Admin() -> impl IntoView {
             <h1>"Admin"</h1>
             <AdminNav/>
             <Devices/>
-            <Models/>
             <Queue/>
         </div>
     }

@@ -1,20 +1,37 @@
-//! The admin page: wire types and server functions for devices, models, the queue and users.
+//! The administrator's corner: wire types, server functions and pages for devices, models, the queue,
+//! users, settings and backups.
 
 mod admin_page;
+mod backup_report;
+mod backups_page;
 mod calls;
 mod device_report;
 mod devices;
 mod model_report;
 mod models;
+mod models_page;
+mod operations;
 mod people;
 mod queue;
+mod queue_page;
+mod queue_report;
+mod setting_report;
+mod settings_page;
 mod vitals;
 
 pub use admin_page::AdminPage;
+pub use backup_report::*;
+pub use backups_page::BackupsPage;
 pub use calls::*;
 pub use device_report::*;
 pub use model_report::*;
+pub use models_page::ModelsPage;
+pub use operations::*;
 pub use people::*;
+pub use queue_page::QueuePage;
+pub use queue_report::*;
+pub use setting_report::*;
+pub use settings_page::SettingsPage;
 pub use vitals::*;
 
 use crate::account::{Role, UserId};

@@ -1,5 +1,6 @@
 //! What the admin page says of models, and what it can ask to be done: wire types.
 
+use crate::account::Role;
 use serde::{Deserialize, Serialize};
 
 /// Models, fetches, and what both depend on.
@@ -64,6 +65,8 @@ pub struct ModelRow {
     pub problem: Option<String>,
     /// What is known of its files.
     pub check: ModelCheck,
+    /// The least role that may see and use it; viewer: everybody.
+    pub least_role: Role,
 }
 
 /// Whether a model's files are what they should be.

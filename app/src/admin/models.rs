@@ -2,8 +2,9 @@
 
 use super::{
     ActOnModel, FetchModel, FetchRow, FetchState, LookForModels, ModelAct, ModelCheck, ModelRow,
-    ModelsReport, load_models,
+    ModelsReport, SetModelAccess, load_models,
 };
+use crate::account::Role;
 use crate::components::{
     Badge, ErrorNotice, Field, Moment, Notice, Progress, TextField, Tone, bytes_text, field_error,
     form_error, number_text, seconds_text,
@@ -16,20 +17,21 @@ use std::time::Duration;
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 const RENEW_QUIETLY: u32 = 15;
 
-/// The model section of the admin page.
+/// The section about models.
 #[component]
 pub fn Models() -> impl IntoView {
     let fetch = ServerAction::<FetchModel>::new();
     let act = ServerAction::<ActOnModel>::new();
     let look = ServerAction::<LookForModels>::new();
+    let access = ServerAction::<SetModelAccess>::new();
     let tick = RwSignal::new(0_u32);
     let is_busy = RwSignal::new(false);
     Effect::new(move |_| {
         let quiet = StoredValue::new(0_u32);
         let renew = move || {
-            // A question that is open would be closed by a new list.
+            // A question that is open would be closed by a new list, and a choice under way undone.
             let asks = document()
-                .query_selector("details.confirm[open]")
+                .query_selector("details.confirm[open], .model-access:focus-within")
                 .is_ok_and(|open| open.is_some());
             quiet.update_value(|seconds| *seconds += 1);
             let is_due = is_busy.get_untracked() || quiet.get_value() >= RENEW_QUIETLY;
@@ -47,7 +49,10 @@ pub fn Models() -> impl IntoView {
     });
     let report = Resource::new(
         move || {
-            let answered = fetch.version().get() + act.version().get() + look.version().get();
+            let answered = fetch.version().get()
+                + act.version().get()
+                + look.version().get()
+                + access.version().get();
             (tick.get(), answered)
         },
         |_| load_models(),
@@ -58,7 +63,7 @@ pub fn Models() -> impl IntoView {
         }
     });
     let error = move || {
-        let failed = [act.value().get(), look.value().get()]
+        let failed = [act.value().get(), look.value().get(), access.value().get()]
             .into_iter()
             .flatten();
         failed
@@ -80,7 +85,7 @@ pub fn Models() -> impl IntoView {
             <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
                 {move || Suspend::new(async move {
                     match report.await {
-                        Ok(report) => view! { <Report report=report act=act/> }.into_any(),
+                        Ok(report) => view! { <Report report=report act=act access=access/> }.into_any(),
                         Err(error) => view! { <ErrorNotice error=error/> }.into_any(),
                     }
                 })}
@@ -91,7 +96,11 @@ pub fn Models() -> impl IntoView {
 }
 
 #[component]
-fn Report(report: ModelsReport, act: ServerAction<ActOnModel>) -> impl IntoView {
+fn Report(
+    report: ModelsReport,
+    act: ServerAction<ActOnModel>,
+    access: ServerAction<SetModelAccess>,
+) -> impl IntoView {
     let fetches = report
         .fetches
         .into_iter()
@@ -101,7 +110,7 @@ fn Report(report: ModelsReport, act: ServerAction<ActOnModel>) -> impl IntoView 
     let rows = report
         .models
         .into_iter()
-        .map(|model| view! { <ModelCard model=model fixed=fixed act=act/> })
+        .map(|model| view! { <ModelCard model=model fixed=fixed act=act access=access/> })
         .collect_view();
     let free = report
         .free_bytes
@@ -189,7 +198,12 @@ fn FetchCard(fetch: FetchRow, act: ServerAction<ActOnModel>) -> impl IntoView {
 }
 
 #[component]
-fn ModelCard(model: ModelRow, fixed: bool, act: ServerAction<ActOnModel>) -> impl IntoView {
+fn ModelCard(
+    model: ModelRow,
+    fixed: bool,
+    act: ServerAction<ActOnModel>,
+    access: ServerAction<SetModelAccess>,
+) -> impl IntoView {
     let name = model.name.clone();
     let state = match (&model.problem, model.is_default) {
         (Some(_), _) => Some(view! { <Badge tone=Tone::Bad>"cannot be used"</Badge> }),
@@ -235,6 +249,7 @@ fn ModelCard(model: ModelRow, fixed: bool, act: ServerAction<ActOnModel>) -> imp
             {model.problem.map(|problem| view! { <p class="remedy">{problem}</p> })}
             <dl class="facts facts-tight">{facts}</dl>
             <Check name=name.clone() check=model.check/>
+            <AccessForm name=name.clone() least=model.least_role access=access/>
             <div class="actions">
                 {may_be_default.then(|| view! {
                     <Button act=act does=ModelAct::MakeDefault name=name.clone() label=format!("Make {name} the default") word="Make default"/>
@@ -295,6 +310,31 @@ fn Check(name: String, check: ModelCheck) -> impl IntoView {
         ModelCheck::Failed { message } => {
             view! { <p class="remedy" role="alert">{message}</p> }.into_any()
         }
+    }
+}
+
+/// Who may see and use it. Whoever may not finds it in no list, and is told so who names it.
+#[component]
+fn AccessForm(name: String, least: Role, access: ServerAction<SetModelAccess>) -> impl IntoView {
+    let options = [
+        (Role::Viewer, "everybody"),
+        (Role::Member, "members and administrators"),
+        (Role::Admin, "administrators only"),
+    ];
+    let options = options
+        .map(|(role, words)| {
+            view! { <option value=role.as_str() selected=role == least>{words}</option> }
+        })
+        .collect_view();
+    view! {
+        <ActionForm action=access>
+            <input type="hidden" name="name" value=name.clone()/>
+            <div class="model-access">
+                <span class="small" aria-hidden="true">"For"</span>
+                <select class="input" name="role" aria-label=format!("Who may use {name}")>{options}</select>
+                <button class="button button-small" type="submit" aria-label=format!("Set who may use {name}") disabled=move || access.pending().get()>"Set"</button>
+            </div>
+        </ActionForm>
     }
 }
 

@@ -33,7 +33,10 @@ pub fn Queue() -> impl IntoView {
     };
     view! {
         <section aria-labelledby="queue-title">
-            <h2 id="queue-title">"Queue"</h2>
+            <div class="page-head">
+                <h2 id="queue-title">"Queue"</h2>
+                <a class="button button-small" href="/admin/queue">"Open the queue"</a>
+            </div>
             {error}
             <Transition fallback=|| view! { <p class="quiet">"Loading …"</p> }>
                 {move || Suspend::new(async move {

@@ -1,6 +1,7 @@
 //! The bar on top of every page: where one is, who one is, light or dark, the way out.
 
 use crate::account::Viewer;
+use crate::session::use_site_name;
 use leptos::prelude::*;
 use leptos_router::hooks::use_location;
 
@@ -60,12 +61,12 @@ pub fn Nav(
     });
     view! {
         <header class="bar">
-            <a class="brand" href="/" aria-label="Atelier, to the studio">
+            <a class="brand" href="/" aria-label=format!("{}, to the studio", use_site_name())>
                 <svg class="brand-mark" viewBox="0 0 24 24" aria-hidden="true">
                     <path d="M12 2.5 21 20.5H3Z" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"></path>
                     <circle class="brand-dot" cx="12" cy="14.5" r="2.6"></circle>
                 </svg>
-                <span class="brand-name">"Atelier"</span>
+                <span class="brand-name">{use_site_name()}</span>
             </a>
             {places}
             <div class="bar-end">

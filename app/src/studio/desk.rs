@@ -117,6 +117,9 @@ fn Blank(draft: Draft, examples: Vec<String>) -> impl IntoView {
 /// "Step 4 of 30", "Loading the model", "3 images go first".
 fn phase_text(job: &JobView) -> String {
     if job.state == JobState::Queued {
+        if let Some(held) = &job.held {
+            return held.clone();
+        }
         return match job.position {
             None => "Waiting".into(),
             Some(0) => "Next in the queue".into(),
@@ -302,8 +305,8 @@ fn Ended(draft: Draft, job: JobView) -> impl IntoView {
     let live = use_live();
     let is_cancelled = job.state == JobState::Cancelled;
     let why = match (&job.error, is_cancelled) {
-        (_, true) => "You cancelled it; nothing was kept.".to_owned(),
-        (Some(error), false) => error.clone(),
+        (Some(error), _) => error.clone(),
+        (None, true) => "You cancelled it; nothing was kept.".to_owned(),
         (None, false) => {
             "The worker gave no reason; the admin page has the device's story.".to_owned()
         }

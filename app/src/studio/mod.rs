@@ -66,6 +66,9 @@ impl JobState {
     }
 }
 
+/// What the owner of a waiting job is told while an administrator holds the queue.
+pub const PAUSED: &str = "The queue is paused by an administrator.";
+
 /// A job as its owner sees it, in lists and in the live stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
@@ -77,6 +80,9 @@ pub struct JobView {
     pub settings: Settings,
     /// Jobs that go first, while queued (0 = next).
     pub position: Option<u32>,
+    /// Why it does not start however long it waits, in words: [`PAUSED`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// What the worker does now: "loading model", "encoding prompt", "denoising", "decoding", "saving".
     pub phase: Option<String>,
     /// Finished denoising steps.

@@ -1,5 +1,6 @@
 //! A backend of fixed answers that remembers what it was asked, and the way to ask it for a page.
 
+mod operations;
 mod people;
 mod studio;
 
@@ -102,6 +103,7 @@ impl House {
             state,
             settings: self.settings(),
             position: (state == JobState::Queued).then_some(2),
+            held: None,
             phase: (state == JobState::Running).then(|| "denoising".into()),
             step: if state == JobState::Running { 7 } else { 0 },
             steps: 20,
@@ -145,6 +147,7 @@ fn context(
         people: house.clone(),
         outside: Some("the lab".into()),
         models: house.clone(),
+        operations: house.clone(),
     };
     move || {
         provide_context(backend.clone());
@@ -397,6 +400,7 @@ impl Models for House {
             can_be_removed: name != "demo",
             problem: None,
             check,
+            least_role: Role::Member,
         };
         let damaged = ModelCheck::Damaged {
             at: 1_795_538_049_000,
@@ -451,6 +455,11 @@ impl Models for House {
 
     async fn act(&self, _: &Viewer, name: &str, act: ModelAct) -> Answer<()> {
         self.note(format!("{act:?} {name}"));
+        Ok(())
+    }
+
+    async fn set_access(&self, _: &Viewer, name: &str, least: Role) -> Answer<()> {
+        self.note(format!("{name} is for {}", least.as_str()));
         Ok(())
     }
 

@@ -52,6 +52,12 @@ async fn every_page() -> Vec<(&'static str, Page)> {
         (&busy, admin(), "/s/nothing"),
         (&busy, admin(), "/account"),
         (&busy, admin(), "/admin"),
+        (&busy, admin(), "/admin/models"),
+        (&busy, admin(), "/admin/queue"),
+        (&blank, admin(), "/admin/queue?state=ended"),
+        (&busy, admin(), "/admin/settings"),
+        (&busy, admin(), "/admin/backups"),
+        (&blank, admin(), "/admin/backups"),
         (&busy, admin(), "/admin/people"),
         (&busy, admin(), "/admin/people/2"),
         (&busy, admin(), "/admin/people/2/images"),
@@ -90,6 +96,11 @@ async fn statuses_say_what_the_page_is() {
         (admin(), "/admin/people/x", 404),
         (admin(), "/admin/audit", 200),
         (member(), "/admin/people", 403),
+        (admin(), "/admin/queue", 200),
+        (member(), "/admin/queue", 403),
+        (member(), "/admin/models", 403),
+        (member(), "/admin/settings", 403),
+        (member(), "/admin/backups", 403),
         (member(), "/admin/people/2", 403),
         (member(), "/admin/audit", 403),
         (admin(), "/admin/people/2/images", 200),
@@ -562,4 +573,76 @@ async fn the_admin_page_tells_how_models_and_fetches_stand() {
     for words in ["Delete demo from", "Make demo the default"] {
         assert!(!page.html.contains(words), "{words}");
     }
+}
+
+#[tokio::test]
+async fn the_queue_page_says_who_what_and_when() {
+    let house = Arc::new(House {
+        prompt: "grace".into(),
+        ..House::default()
+    });
+    let page = get(&house, admin(), "/admin/queue").await;
+    let text = words_of(&page.html);
+    for words in [
+        "The queue is paused: what runs goes on to its end, nothing new starts.",
+        "Paused by grace 1 min ago",
+        "1 running, 1 waiting.",
+        "Step 3 of 20",
+        "runs for 30 s",
+        "about 12 s left",
+        "place 1",
+        "starts in about 1 min 15 s",
+        "takes about 30 s",
+        "moved by an administrator",
+        "128×96 · 20 steps",
+        "7 more wait behind these.",
+        "took 25 s",
+        "attempt 2",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    let tags = tags(&page.html);
+    let labels: Vec<&str> = tags
+        .iter()
+        .filter_map(|tag| tag.get("aria-label"))
+        .collect();
+    assert!(
+        labels.contains(&"Jobs of the last 2 hours: 3 done, 1 failed, 0 cancelled"),
+        "{labels:?}"
+    );
+    let filtered = get(&house, admin(), "/admin/queue?state=running&user=grace").await;
+    let text = words_of(&filtered.html);
+    assert!(!text.contains("place 1") && text.contains("Cancel all of grace …"));
+    let blank = get(&Arc::new(House::default()), admin(), "/admin/queue").await;
+    let text = words_of(&blank.html);
+    assert!(text.contains("The queue is drained"), "{text}");
+    assert!(text.contains("No job fits."), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_fixed_cannot_be_set_and_what_was_set_can_be_set_back() {
+    let page = get(&busy(), admin(), "/admin/settings").await;
+    assert!(words_of(&page.html).contains("Fixed by the command line"));
+    let tags = tags(&page.html);
+    let control = |id: &str| {
+        let found = tags.iter().find(|tag| tag.get("id") == Some(id));
+        found.unwrap_or_else(|| panic!("{id}")).clone()
+    };
+    assert!(control("set-default-model").get("disabled").is_some());
+    let number = control("set-queue-limit");
+    assert!(number.get("disabled").is_none());
+    assert_eq!(
+        (number.get("value"), number.get("min")),
+        (Some("5"), Some("1"))
+    );
+    let labels: Vec<&str> = tags
+        .iter()
+        .filter_map(|tag| tag.get("aria-label"))
+        .collect();
+    assert!(
+        labels.contains(&"Set back: Waiting images in all"),
+        "{labels:?}"
+    );
+    assert!(!labels.contains(&"Set back: Show what is there already"));
+    assert!(!labels.contains(&"Save: Default model"));
 }

@@ -10,7 +10,7 @@ mod password; // what is accepted; the bounded argon2 pool
 pub mod people; // what administrators do to people
 mod port; // what pages ask
 mod resets; // links that set a password
-mod session; // secrets and their cookie
+pub(crate) mod session; // secrets and their cookie
 mod setup; // the one-time code of an empty server
 mod store; // SQL
 mod tokens; // what API tokens look like
@@ -27,7 +27,7 @@ use atelier_app::error::AppError;
 use failures::Subjects;
 use names::{canonical_name, parse_label, parse_name};
 use password::{HashPool, Password, Verdict};
-use session::{ABSOLUTE_MS, CookieStyle, SecretHash, hash_secret};
+use session::{ABSOLUTE_MS, CookieStyle, DAY_MS, SecretHash, hash_secret};
 use std::sync::Arc;
 use store::NewSession;
 
@@ -346,19 +346,22 @@ impl AccountService {
             store::delete_session(write, &hash_secret(&old.0)).await?;
         }
         let secret = session::new_secret();
+        let lasts_ms = store::session_days(write)
+            .await?
+            .map_or(ABSOLUTE_MS, |days| i64::from(days) * DAY_MS);
         let new = NewSession {
             hash: &hash_secret(&secret),
             public_id: &hex::encode(random_bytes::<12>()),
             address: &client.address,
             user_agent: &client.user_agent,
-            expires_at: now + ABSOLUTE_MS,
+            expires_at: now + lasts_ms,
         };
         if !store::insert_session(write, viewer.id, &new, now).await? {
             return Err(AppError::SignInRequired.into());
         }
         Ok(SignedIn {
             viewer,
-            set_cookie: self.cookie.hand_out(&secret),
+            set_cookie: self.cookie.hand_out(&secret, lasts_ms),
         })
     }
 

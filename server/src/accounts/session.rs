@@ -10,8 +10,12 @@ use std::fmt;
 
 /// A session ends this long after it was last used.
 pub const IDLE_MS: i64 = 12 * 60 * 60 * 1000;
-/// A session ends this long after sign-in, used or not.
-pub const ABSOLUTE_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// A day.
+pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long a session lasts after sign-in, used or not, where administrators set nothing else.
+pub const USUAL_DAYS: u32 = 30;
+/// The same in milliseconds.
+pub const ABSOLUTE_MS: i64 = USUAL_DAYS as i64 * DAY_MS;
 
 /// Characters of 32 bytes in base64url.
 const SECRET_CHARS: usize = 43;
@@ -61,10 +65,10 @@ impl CookieStyle {
         if self.https { "__Host-sid" } else { "sid" }
     }
 
-    /// The `Set-Cookie` value that hands out `secret`.
-    pub fn hand_out(self, secret: &str) -> String {
+    /// The `Set-Cookie` value that hands out `secret` for so many milliseconds.
+    pub fn hand_out(self, secret: &str, lasts_ms: i64) -> String {
         let mut cookie = self.bare(secret);
-        cookie.set_max_age(cookie::time::Duration::milliseconds(ABSOLUTE_MS));
+        cookie.set_max_age(cookie::time::Duration::milliseconds(lasts_ms));
         cookie.to_string()
     }
 
@@ -107,12 +111,12 @@ mod tests {
 
     #[test]
     fn cookies_say_all_they_should() {
-        let plain = CookieStyle::new(false).hand_out("abc");
+        let plain = CookieStyle::new(false).hand_out("abc", ABSOLUTE_MS);
         assert_eq!(
             plain,
             "sid=abc; HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000"
         );
-        let tls = CookieStyle::new(true).hand_out("abc");
+        let tls = CookieStyle::new(true).hand_out("abc", ABSOLUTE_MS);
         assert_eq!(
             tls,
             "__Host-sid=abc; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=2592000"

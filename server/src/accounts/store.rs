@@ -21,6 +21,15 @@ pub struct StoredUser {
     pub is_waiting: bool,
 }
 
+/// How many days a session lasts, where administrators set it.
+pub(super) async fn session_days(write: &mut Write) -> Result<Option<u32>, Error> {
+    let days: Option<String> =
+        sqlx::query_scalar("select value from setting where name = 'session_days'")
+            .fetch_optional(&mut **write)
+            .await?;
+    Ok(days.and_then(|days| days.parse().ok()))
+}
+
 /// What a new session row holds besides its times.
 pub struct NewSession<'a> {
     pub hash: &'a SecretHash,

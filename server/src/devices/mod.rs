@@ -72,6 +72,22 @@ struct Inner {
     plan: tokio::sync::watch::Sender<Plan>,
 }
 
+/// Says that a probe is under way for as long as it lives, however whoever asked for it ends.
+struct Checking(Arc<Inner>);
+
+impl Checking {
+    fn begin(inner: Arc<Inner>) -> Self {
+        inner.checking.store(true, Ordering::Release);
+        Self(inner)
+    }
+}
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        self.0.checking.store(false, Ordering::Release);
+    }
+}
+
 /// What follows for workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -201,10 +217,10 @@ impl Devices {
     /// Runs the probe and decides; of GPUs it tries only those in `only`, if that is given.
     pub(crate) async fn look_again(&self, only: Option<Vec<u32>>) -> Result<(), ServerError> {
         let _one = self.inner.probing.lock().await;
-        self.inner.checking.store(true, Ordering::Release);
-        let findings = self.probe(only.clone()).await;
-        self.inner.checking.store(false, Ordering::Release);
-        let findings = findings?;
+        let findings = {
+            let _checking = Checking::begin(self.inner.clone());
+            self.probe(only.clone()).await?
+        };
         if let Err(failure) = &findings {
             tracing::error!(error = %failure, "the device probe failed");
         }

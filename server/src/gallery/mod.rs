@@ -25,6 +25,7 @@ use atelier_app::studio::Settings;
 pub use files::{ImageHash, ImageStore};
 pub(crate) use import::decoding_turn;
 pub use metadata::Facts;
+pub use trash::USUAL_DAYS as USUAL_TRASH_DAYS;
 
 use crate::config::ServeConfig;
 use crate::db::{Db, now_ms};

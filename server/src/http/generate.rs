@@ -116,7 +116,10 @@ pub(super) async fn generate_image(
 fn failed(jobs: &[JobView], place: usize) -> Response {
     let job = &jobs[place];
     let (status, words) = match job.state {
-        JobState::Cancelled => (StatusCode::CONFLICT, "The job was cancelled."),
+        JobState::Cancelled => (
+            StatusCode::CONFLICT,
+            job.error.as_deref().unwrap_or("The job was cancelled."),
+        ),
         _ => (
             StatusCode::INTERNAL_SERVER_ERROR,
             job.error

@@ -3,6 +3,7 @@
 //! Pages and server functions (`/app/…`) speak to the port; the JSON API (`/api/…`), the images
 //! and the event stream are thin doors to the same services. Nothing here holds a rule.
 
+mod backups;
 mod events;
 mod gallery;
 mod generate;
@@ -166,6 +167,7 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
             get(people::looked_at),
         )
         .route("/api/admin/audit.csv", get(people::audit_csv))
+        .route("/api/admin/backups/{name}", get(backups::download))
         .route("/api/{*rest}", any(no_such_url));
     // Pages, server functions and the built interface; anything else is the app's own 404 page.
     let routes = pages::routes(routes, &state);
@@ -196,7 +198,9 @@ pub fn router(services: Services) -> Result<Router, StartupError> {
 
 /// An archive of PNGs is compressed already, and its length is known only as it is.
 fn worth_compressing() -> impl Predicate {
-    DefaultPredicate::new().and(NotForContentType::const_new("application/zip"))
+    DefaultPredicate::new()
+        .and(NotForContentType::const_new("application/zip"))
+        .and(NotForContentType::const_new("application/x-tar"))
 }
 
 /// Routes whose bodies have a size and a time.

@@ -5,6 +5,7 @@ use crate::config::ServeConfig;
 use crate::http::viewer::{Asker, identify};
 use crate::http::{AppState, headers, problem};
 use atelier_app::error::AppError;
+use atelier_app::session::SiteName;
 use atelier_app::{App, shell};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -74,11 +75,13 @@ pub(super) fn routes(routes: Router<AppState>, state: &AppState) -> Router<AppSt
 /// The one closure.
 fn context(state: &AppState) -> impl Fn() + Clone + Send + Sync + 'static {
     let backend = state.services.backend();
+    let settings = state.services.settings.clone();
     move || {
         let asker = use_context::<Parts>()
             .and_then(|parts| parts.extensions.get::<Asker>().cloned())
             .unwrap_or_default();
         provide_context(backend.clone());
+        provide_context(SiteName(settings.site_name()));
         provide_context(asker.client);
         provide_context(asker.viewer);
         // Server functions answer with data and have no nonce; `headers::secure` closes them.

@@ -17,34 +17,48 @@ pub struct Waiting {
     pub user_id: UserId,
     /// Expected device-seconds.
     pub cost: f64,
+    /// The place that an administrator gave it: so many jobs start before it.
+    pub place: Option<i64>,
 }
 
-/// Plays the claims through: smallest virtual time first, then priority, then age. `waiting` is
-/// sorted by user, priority (highest first) and id; `shares` holds each user's (vtime, weight).
+/// Plays the claims through: smallest virtual time first, then priority, then age; jobs with a place
+/// of their own when so many others have started, or when nothing else is left. Whoever is served is
+/// charged either way. `waiting` is sorted by user, priority (highest first) and id; `shares` holds
+/// each user's (vtime, weight).
 pub fn in_fair_order(
     waiting: Vec<Waiting>,
     mut shares: HashMap<UserId, (f64, f64)>,
 ) -> Vec<Waiting> {
     let mut lines: HashMap<UserId, VecDeque<Waiting>> = HashMap::new();
     let total = waiting.len();
-    for job in waiting {
+    let (mut placed, free): (Vec<Waiting>, Vec<Waiting>) =
+        waiting.into_iter().partition(|job| job.place.is_some());
+    placed.sort_by(|a, b| (a.place, &a.id).cmp(&(b.place, &b.id)));
+    let mut placed = VecDeque::from(placed);
+    for job in free {
         lines.entry(job.user_id).or_default().push_back(job);
     }
-    let mut order = Vec::with_capacity(total);
-    while let Some(user) = lines
-        .iter()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(user, _)| *user)
-        .min_by(|a, b| {
-            let time = |user| shares.get(user).map_or(0.0, |share| share.0);
-            time(a).total_cmp(&time(b)).then(a.cmp(b))
-        })
-    {
-        if let Some(job) = lines.get_mut(&user).and_then(|line| line.pop_front()) {
-            let share = shares.entry(user).or_insert((0.0, 1.0));
-            share.0 += job.cost / share.1;
-            order.push(job);
-        }
+    let mut order: Vec<Waiting> = Vec::with_capacity(total);
+    loop {
+        let started = i64::try_from(order.len()).unwrap_or(i64::MAX);
+        let is_due = placed
+            .front()
+            .is_some_and(|job| job.place.is_some_and(|place| place <= started));
+        let next = lines
+            .iter()
+            .filter(|(_, line)| !line.is_empty() && !is_due)
+            .map(|(user, _)| *user)
+            .min_by(|a, b| {
+                let time = |user| shares.get(user).map_or(0.0, |share| share.0);
+                time(a).total_cmp(&time(b)).then(a.cmp(b))
+            });
+        let job = match next {
+            Some(user) => lines.get_mut(&user).and_then(|line| line.pop_front()),
+            None => placed.pop_front(),
+        };
+        let Some(job) = job else { return order };
+        let share = shares.entry(job.user_id).or_insert((0.0, 1.0));
+        share.0 += job.cost / share.1;
+        order.push(job);
     }
-    order
 }

@@ -4,6 +4,7 @@
 use super::estimate::Speed;
 use super::{JobService, Measurements, UNMEASURED_COST_S};
 use crate::error::ServerError;
+use crate::models::Models;
 use atelier_app::account::Viewer;
 use atelier_app::backend::Answer;
 use atelier_app::studio::{
@@ -68,7 +69,7 @@ impl JobService {
             mask: request.mask.map(|_| unnamed()),
             ..request
         };
-        let models = self.models.fresh().await;
+        let models = self.models.fresh_for(viewer).await;
         let settings = models.settle(wish.clone(), &self.add_ons)?;
         let speed = self.speed(&settings).await?;
         let cost = speed.map_or(UNMEASURED_COST_S, |speed| speed.takes_s(&settings));
@@ -86,7 +87,7 @@ impl JobService {
         // Several images are made beside each other where there are several devices.
         let rounds = (f64::from(count) / self.lanes()).ceil();
         let faster = match speed {
-            Some(speed) => self.faster(&wish, &settings, speed).await?,
+            Some(speed) => self.faster(&models, &wish, &settings, speed).await?,
             None => None,
         };
         Ok(Estimate {
@@ -105,6 +106,7 @@ impl JobService {
     /// distilled for that.
     async fn faster(
         &self,
+        models: &Models,
         wish: &GenerationRequest,
         settings: &Settings,
         speed: Speed,
@@ -112,7 +114,6 @@ impl JobService {
         if self.devices.main_lane().0 != "cpu" {
             return Ok(None);
         }
-        let models = self.models.models();
         let add_ons = self.add_ons.clone();
         let loras = tokio::task::spawn_blocking(move || add_ons.list_loras())
             .await

@@ -3,6 +3,7 @@
 //! The rules are here, the SQL in [`queue`]. A worker process does the work ([`worker`]); the
 //! [`supervisor`] keeps it alive; [`progress`] carries its news to whoever watches.
 
+mod control; // what administrators do to the queue as a whole
 mod estimate; // how long an image takes
 mod fairness; // who goes next
 mod forecast; // when and how long, before it is asked for
@@ -17,9 +18,9 @@ mod supervisor; // worker processes, kept running
 mod terms; // what the queue speaks of
 pub mod worker; // such a process
 
+pub use control::CANCELLED_BY_ADMIN;
 pub use submission::{Submitted, SubmittedAll};
 
-use crate::config::ServeConfig;
 use crate::db::{Db, now_ms};
 use crate::devices::Devices;
 use crate::error::ServerError;
@@ -27,6 +28,7 @@ use crate::gallery::{Facts, GalleryService};
 use crate::models::AddOns;
 use crate::models::catalog::Catalog;
 use crate::models::fingerprint::Fingerprints;
+use crate::settings::RunTime;
 use crate::startup::Shutdown;
 use crate::uploads::UploadService;
 use async_trait::async_trait;
@@ -37,13 +39,14 @@ use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
 use atelier_app::studio::{
     AddOn, DeviceBadge, Estimate, GenerationRequest, JobId, JobState, JobView, ModelSummary,
-    PromptTokens, Settings,
+    PAUSED, PromptTokens, Settings,
 };
 use estimate::Speed;
 use progress::Board;
 use protocol::Order;
-use queue::{Dead, JobRow, Limits, Queue, Waiting};
+use queue::{Dead, JobRow, Queue, Waiting};
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use supervisor::Supervisor;
@@ -69,14 +72,12 @@ type Measurements = Vec<(Settings, Facts)>;
 /// The queue and its worker.
 pub struct JobService {
     queue: Queue,
-    limits: Limits,
+    settings: Arc<RunTime>,
     models: Arc<Catalog>,
     add_ons: AddOns,
     prints: Arc<Fingerprints>,
     gallery: Arc<GalleryService>,
     uploads: Arc<UploadService>,
-    /// Whether an earlier image of the same recipe is an answer.
-    result_cache: bool,
     devices: Arc<Devices>,
     board: Arc<Board>,
     supervisor: Arc<Supervisor>,
@@ -94,14 +95,15 @@ impl JobService {
     /// When another server uses the same data folder, or the database's.
     pub async fn start(
         db: Db,
-        config: Arc<ServeConfig>,
+        settings: Arc<RunTime>,
         devices: Arc<Devices>,
         models: Arc<Catalog>,
         gallery: Arc<GalleryService>,
         uploads: Arc<UploadService>,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, ServerError> {
-        let lock = lock_folder(&config)?;
+        let config = settings.config().clone();
+        let lock = lock_folder(&config.data_dir.path)?;
         let queue = Queue::new(db);
         // Whatever ran when the last server ended has no worker now: it goes first in line again.
         for (job, _, owner) in queue.reap(Dead::Everybody, supervisor::CRASHED).await? {
@@ -116,16 +118,12 @@ impl JobService {
         );
         Ok(Arc::new(Self {
             queue,
-            limits: Limits {
-                per_user: config.queue_limit_per_user,
-                total: config.queue_limit,
-            },
+            settings,
             models,
             add_ons: AddOns::new(&config.data_dir.path, &config.lora_dirs.paths),
             prints: Arc::default(),
             gallery,
             uploads,
-            result_cache: !config.no_result_cache,
             devices,
             board,
             supervisor,
@@ -220,6 +218,15 @@ impl JobService {
             .needs_model(name)
             .await
             .map_err(ServerError::from)?)
+    }
+
+    /// Whether there is such a job, whoever's it is. For administrators.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_there(&self, id: &JobId) -> Answer<bool> {
+        let row = self.queue.job(id).await.map_err(ServerError::from)?;
+        Ok(row.is_some())
     }
 
     /// Stops anybody's job. For administrators.
@@ -373,17 +380,18 @@ impl JobService {
     async fn too_many(&self, user: UserId, own: bool) -> Result<AppError, ServerError> {
         // A place comes free when the next job ends.
         let left = self.running_left_s().await?;
+        let limits = self.settings.limits();
         let retry_after_s = left.ceil().clamp(1.0, 3600.0) as u32;
         tracing::info!(user = user.0, own, "the queue is full");
         let message = if own {
             format!(
                 "You have {} images waiting, which is the limit. Wait for one to finish, or cancel one.",
-                self.limits.per_user
+                limits.per_user
             )
         } else {
             format!(
                 "The queue is full ({} images). Try again in about {retry_after_s} s.",
-                self.limits.total
+                limits.total
             )
         };
         Ok(AppError::TooMany {
@@ -398,6 +406,7 @@ impl JobService {
 
     async fn views(&self, rows: Vec<JobRow>) -> Answer<Vec<JobView>> {
         let mut order: Option<(Vec<Waiting>, f64)> = None;
+        let mut held = None;
         let mut views = Vec::with_capacity(rows.len());
         for row in rows {
             let speed = self.speed(&row.settings).await?;
@@ -412,11 +421,14 @@ impl JobService {
                             .await
                             .map_err(ServerError::from)?;
                         order = Some((waiting, self.running_left_s().await?));
+                        let is_held = self.queue.is_held().await.map_err(ServerError::from)?;
+                        held = is_held.then(|| PAUSED.to_owned());
                     }
                     if let Some((waiting, running)) = &order {
                         let place = waiting.iter().position(|job| job.id == row.id);
                         position = place.and_then(|place| u32::try_from(place).ok());
-                        seconds_left = speed.zip(place).map(|(speed, place)| {
+                        let known = speed.zip(place).filter(|_| held.is_none());
+                        seconds_left = known.map(|(speed, place)| {
                             let before = waiting[..place].iter().map(|job| job.cost).sum::<f64>();
                             (running + before) / self.lanes() + speed.takes_s(&row.settings)
                         });
@@ -431,6 +443,7 @@ impl JobService {
                 .filter(|_| row.state == JobState::Running);
             let steps = estimate::steps(&row.settings);
             views.push(JobView {
+                held: held.clone().filter(|_| row.state == JobState::Queued),
                 position,
                 seconds_left,
                 phase: match &latest {
@@ -461,8 +474,8 @@ impl JobService {
 }
 
 /// Two servers on one folder would take each other's running jobs for dead.
-fn lock_folder(config: &ServeConfig) -> Result<File, ServerError> {
-    let path = config.data_dir.path.join("serve.lock");
+pub(crate) fn lock_folder(data_dir: &Path) -> Result<File, ServerError> {
+    let path = data_dir.join("serve.lock");
     let file =
         File::create(&path).map_err(ServerError::io(format!("opening {}", path.display())))?;
     match file.try_lock() {
@@ -471,7 +484,7 @@ fn lock_folder(config: &ServeConfig) -> Result<File, ServerError> {
             "data-dir",
             format!(
                 "another Atelier server uses the folder {}; stop it, or choose another with --data-dir",
-                config.data_dir.path.display()
+                data_dir.display()
             ),
         ))),
         Err(std::fs::TryLockError::Error(source)) => Err(ServerError::io(format!(
@@ -511,16 +524,20 @@ impl Jobs for JobService {
         self.forecast(viewer, request).await
     }
 
-    async fn prompt_tokens(&self, _: &Viewer, request: GenerationRequest) -> Answer<PromptTokens> {
-        let models = self.models.fresh().await;
+    async fn prompt_tokens(
+        &self,
+        viewer: &Viewer,
+        request: GenerationRequest,
+    ) -> Answer<PromptTokens> {
+        let models = self.models.fresh_for(viewer).await;
         // Reading a tokenizer's files takes some ten milliseconds, once per model.
         tokio::task::spawn_blocking(move || models.prompt_tokens(&request))
             .await
             .map_err(|error| ServerError::broken(format!("reading a tokenizer: {error}")))?
     }
 
-    async fn list_models(&self, _: &Viewer) -> Answer<Vec<ModelSummary>> {
-        Ok(self.models.fresh().await.summaries())
+    async fn list_models(&self, viewer: &Viewer) -> Answer<Vec<ModelSummary>> {
+        Ok(self.models.fresh_for(viewer).await.summaries())
     }
 
     async fn list_loras(&self, viewer: &Viewer) -> Answer<Vec<AddOn>> {

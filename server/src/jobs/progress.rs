@@ -106,6 +106,12 @@ impl Board {
         });
     }
 
+    /// Says that the order of the waiting changed, or that the queue was paused or goes on: whoever
+    /// waits is told.
+    pub fn order_changed(&self) {
+        self.change(|inner, version| inner.order_version = version);
+    }
+
     /// Puts a worker's news up. Answers the job that ended, with its owner.
     pub fn hear(&self, news: News) -> Option<(JobId, UserId)> {
         let mut ended = None;

@@ -13,8 +13,10 @@ pub use super::terms::{
     Claim, Dead, Enqueued, EnqueuedAll, JobRow, LeftBehind, Limits, NewImage, NewJob, Place, Pulse,
 };
 
+use super::control::{CANCELLED_BY_ADMIN, is_held};
 use crate::db::{Db, Write, now_ms};
 use atelier_app::account::UserId;
+use atelier_app::admin::QueueHold;
 use atelier_app::gallery::ImageId;
 use atelier_app::studio::{JobId, JobState, Settings};
 use sqlx::Row;
@@ -61,6 +63,7 @@ impl Queue {
                 EnqueuedAll::Replayed(rows) => Enqueued::Replayed(first(rows)?),
                 EnqueuedAll::UserFull => Enqueued::UserFull,
                 EnqueuedAll::QueueFull => Enqueued::QueueFull,
+                EnqueuedAll::Closed => Enqueued::Closed,
                 EnqueuedAll::UploadGone => return Err(sqlx::Error::RowNotFound),
             },
         )
@@ -93,6 +96,10 @@ impl Queue {
             if !earlier.is_empty() {
                 return Ok(EnqueuedAll::Replayed(earlier));
             }
+        }
+        // Read in the same transaction: once a drain is answered, nothing comes in behind it.
+        if is_held(&mut write, QueueHold::Closed).await? {
+            return Ok(EnqueuedAll::Closed);
         }
         let (own, all): (i64, i64) = sqlx::query_as(
             "select count(*) filter (where user_id = ?), count(*)
@@ -187,7 +194,9 @@ impl Queue {
     }
 
     /// Step 2 at a certain place: jobs that have left its device are passed by, and all that have
-    /// not left every one of the devices that it comes after.
+    /// not left every one of the devices that it comes after. Nothing while the queue is paused. A
+    /// job whose place an administrator gave goes when so many others have started; among the rest,
+    /// the fair order holds.
     pub async fn claim_at(
         &self,
         owner: &str,
@@ -200,7 +209,8 @@ impl Queue {
             "select exists (select 1 from job j where j.state = 'queued'
                  and not exists (select 1 from json_each(j.avoid) a where a.value = ?1)
                  and not exists (select 1 from json_each(?2) d
-                     where d.value not in (select value from json_each(j.avoid))))",
+                     where d.value not in (select value from json_each(j.avoid))))
+             and not exists (select 1 from setting where name = 'queue_paused')",
         )
         .bind(place.device)
         .bind(&after)
@@ -217,7 +227,9 @@ impl Queue {
                  and not exists (select 1 from json_each(j.avoid) a where a.value = ?1)
                  and not exists (select 1 from json_each(?2) d
                      where d.value not in (select value from json_each(j.avoid)))
-             order by s.vtime, s.user_id, j.priority desc, j.id limit 1",
+                 and not exists (select 1 from setting where name = 'queue_paused')
+             order by case when j.place <= 0 then 0 when j.place is null then 1 else 2 end, j.place,
+                 s.vtime, s.user_id, j.priority desc, j.id limit 1",
         )
         .bind(place.device)
         .bind(&after)
@@ -246,6 +258,11 @@ impl Queue {
         .bind(claim.attempt)
         .bind(now)
         .bind(&claim.id.0)
+        .execute(&mut *write)
+        .await?;
+        sqlx::query(
+            "update job set place = place - 1 where state = 'queued' and place is not null",
+        )
         .execute(&mut *write)
         .await?;
         charge(&mut write, claim.user_id, next.try_get("cost")?).await?;
@@ -334,7 +351,7 @@ impl Queue {
         let mut write = self.db.write().await?;
         let ended = sqlx::query(
             "update job set state = case when cancel then 'cancelled' else 'failed' end,
-                 error = case when cancel then null else ? end,
+                 error = case when cancel then error else ? end,
                  finished_at = ?, lease_until = null, owner = null, phase = null
              where id = ? and fence = ? and state = 'running'",
         )
@@ -402,6 +419,7 @@ impl Queue {
         let mut write = self.db.write().await?;
         sqlx::query(
             "update job set cancel = 1,
+                 error = case when ?3 is null then ?4 else error end,
                  finished_at = case state when 'queued' then ?1 else finished_at end,
                  state = case state when 'queued' then 'cancelled' else state end
              where id = ?2 and (?3 is null or user_id = ?3) and state in ('queued', 'running')",
@@ -409,6 +427,7 @@ impl Queue {
         .bind(now_ms())
         .bind(&id.0)
         .bind(user.map(|user| user.0))
+        .bind(CANCELLED_BY_ADMIN)
         .execute(&mut *write)
         .await?;
         let row = job_row(&mut write, id).await?;

@@ -19,7 +19,7 @@ impl Queue {
         extra: Option<(UserId, f64)>,
     ) -> Result<Vec<Waiting>, sqlx::Error> {
         let rows = sqlx::query(
-            "select j.id, j.user_id, j.cost from job j
+            "select j.id, j.user_id, j.cost, j.place from job j
              where j.state = 'queued' order by j.user_id, j.priority desc, j.id",
         )
         .fetch_all(self.db.read())
@@ -30,6 +30,7 @@ impl Queue {
                 id: JobId(row.try_get("id")?),
                 user_id: UserId(row.try_get("user_id")?),
                 cost: row.try_get("cost")?,
+                place: row.try_get("place")?,
             });
         }
         let mut shares = HashMap::new();
@@ -61,6 +62,7 @@ impl Queue {
                 id: JobId(String::new()),
                 user_id,
                 cost,
+                place: None,
             });
         }
         Ok(in_fair_order(waiting, shares))

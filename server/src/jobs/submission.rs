@@ -1,6 +1,7 @@
 //! From a request to jobs: settled, images to start from stored, earlier images of the same recipe
 //! found, one job for each image queued.
 
+use super::control::CLOSED;
 use super::progress::Board;
 use super::protocol::Order;
 use super::queue::{EnqueuedAll, JobRow, NewJob};
@@ -12,7 +13,7 @@ use atelier_app::account::{LOOKS_ONLY, Role, Viewer};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
 use atelier_app::gallery::ImageId;
-use atelier_app::studio::{GenerationRequest, JobView, MAX_IMAGES, Settings};
+use atelier_app::studio::{GenerationRequest, JobView, Settings};
 
 /// A job that was asked for, and whether an earlier request had asked for it already.
 #[derive(Debug)]
@@ -78,12 +79,17 @@ impl JobService {
                 format!("Idempotency-Key must have 1 to {LONGEST_KEY} characters."),
             ));
         }
-        let count = image_count(&request)?;
+        let count = image_count(&request, self.settings.max_batch())?;
         // Without a seed every image is meant to be a new one.
-        let may_be_there =
-            self.result_cache && request.use_cache != Some(false) && request.seed.is_some();
+        let may_be_there = self.settings.result_cache()
+            && request.use_cache != Some(false)
+            && request.seed.is_some();
         let (init_image, mask) = (request.init_image.clone(), request.mask.clone());
-        let mut settings = self.models.fresh().await.settle(request, &self.add_ons)?;
+        let mut settings = self
+            .models
+            .fresh_for(viewer)
+            .await
+            .settle(request, &self.add_ons)?;
         if let Some(source) = init_image {
             let file = self.uploads.resolve(viewer, "init_image", source).await?;
             settings.init_image = Some(file);
@@ -112,7 +118,7 @@ impl JobService {
         }
         let enqueued = self
             .queue
-            .enqueue_all(viewer.id, &jobs, idem_key, self.limits)
+            .enqueue_all(viewer.id, &jobs, idem_key, self.settings.limits())
             .await
             .map_err(ServerError::from)?;
         let (rows, replayed) = match enqueued {
@@ -120,6 +126,11 @@ impl JobService {
             EnqueuedAll::Replayed(rows) => (rows, true),
             EnqueuedAll::UserFull => return Err(self.too_many(viewer.id, true).await?),
             EnqueuedAll::QueueFull => return Err(self.too_many(viewer.id, false).await?),
+            EnqueuedAll::Closed => {
+                return Err(AppError::Unavailable {
+                    message: CLOSED.into(),
+                });
+            }
             EnqueuedAll::UploadGone => return Err(AppError::NotFound),
         };
         if !replayed {
@@ -174,15 +185,15 @@ fn announce(board: &Board, viewer: &Viewer, rows: &[JobRow]) {
     }
 }
 
-/// How many images are asked for.
-fn image_count(request: &GenerationRequest) -> Result<u32, AppError> {
+/// How many images are asked for; an administrator may have set that there are fewer at once.
+fn image_count(request: &GenerationRequest, most: u32) -> Result<u32, AppError> {
     let count = request.num_images.unwrap_or(1);
-    if (1..=MAX_IMAGES).contains(&count) {
+    if (1..=most).contains(&count) {
         return Ok(count);
     }
     Err(AppError::invalid(
         "num_images",
-        format!("num_images is {count}; give a number from 1 to {MAX_IMAGES}"),
+        format!("num_images is {count}; give a number from 1 to {most}"),
     ))
 }
 

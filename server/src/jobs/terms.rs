@@ -69,6 +69,8 @@ pub enum EnqueuedAll {
     UserFull,
     /// Everybody together would.
     QueueFull,
+    /// An administrator lets the queue run empty.
+    Closed,
     /// An image to start from is gone.
     UploadGone,
 }
@@ -84,6 +86,8 @@ pub enum Enqueued {
     UserFull,
     /// Everybody together has.
     QueueFull,
+    /// An administrator lets the queue run empty.
+    Closed,
 }
 
 /// A job in a worker's hands.

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::access::Access;
 use super::manifest::{MANIFEST, Manifest};
 use super::{Model, Models, ModelsError, demo};
+use atelier_app::account::Viewer;
 
 /// How long a folder that could not be used is left alone: it may still be being copied.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -107,6 +109,7 @@ struct State {
     stamp: Stamp,
     scanned_at: Instant,
     default: Option<String>,
+    access: Arc<Access>,
 }
 
 /// Names and times in the folder of models: another stamp means that something has changed.
@@ -143,6 +146,7 @@ impl Catalog {
                 stamp,
                 scanned_at: Instant::now(),
                 default: default.map(str::to_owned),
+                access: Arc::default(),
             }),
         })
     }
@@ -160,6 +164,28 @@ impl Catalog {
             let _ = tokio::task::spawn_blocking(move || catalog.rescan()).await;
         }
         self.models()
+    }
+
+    /// As [`Catalog::fresh`], without what is not for this viewer; the first that is left is then the
+    /// one that requests mean which name none.
+    pub async fn fresh_for(self: &Arc<Self>, viewer: &Viewer) -> Arc<Models> {
+        let models = self.fresh().await;
+        let access = self.read().access.clone();
+        if access.is_open_to_all(viewer.role) {
+            return models;
+        }
+        Arc::new((*models).clone().open_to(viewer.role, &access))
+    }
+
+    /// Who may use which.
+    pub fn access(&self) -> Arc<Access> {
+        self.read().access.clone()
+    }
+
+    /// Who may use which, from now on.
+    pub fn set_access(&self, access: Access) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.access = Arc::new(access);
     }
 
     /// The list as it was when last looked through.
@@ -205,6 +231,30 @@ impl Catalog {
         state.models = Arc::new(models);
         state.default = Some(name.to_owned());
         Ok(())
+    }
+
+    /// The first model as the default again, from now on.
+    ///
+    /// # Errors
+    /// [`ModelsError::UnknownDefault`] never; the first is there.
+    pub fn reset_default(&self) -> Result<(), ModelsError> {
+        let first = self.names().into_iter().next();
+        if let Some(first) = first {
+            self.set_default(&first)?;
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.default = None;
+        Ok(())
+    }
+
+    /// The models that images can be begun with, in the order in which they were found.
+    pub fn names(&self) -> Vec<String> {
+        let entries = self.entries();
+        let usable = entries.iter().filter(|entry| {
+            let model = entry.model.as_ref();
+            model.is_ok_and(|model| !model.is_refiner())
+        });
+        usable.map(|entry| entry.name.clone()).collect()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {

@@ -600,7 +600,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-pub(super) fn free_space(folder: &Path) -> io::Result<u64> {
+pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
     let about = rustix::fs::statvfs(folder)?;
     Ok(about.f_bavail.saturating_mul(about.f_frsize))
 }

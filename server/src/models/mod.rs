@@ -3,6 +3,7 @@
 //! A request becomes settings here, once: defaults filled in, the seed drawn, everything checked
 //! against the model. Only configs are read; weights are the worker's.
 
+pub mod access; // who may use which
 pub mod add_ons; // LoRAs and VAEs
 pub mod catalog; // what lies on disk, kept up to date
 pub mod command; // `atelier models …`
@@ -59,6 +60,8 @@ pub struct Models {
     readers: tokens::Readers,
     /// Those that only finish what another has begun.
     refiners: Vec<Model>,
+    /// Names that are not for whoever asks.
+    closed: Vec<String>,
 }
 
 /// The models cannot be made ready.
@@ -151,6 +154,7 @@ impl Models {
             models,
             refiners,
             readers: tokens::Readers::default(),
+            closed: Vec::new(),
         })
     }
 
@@ -193,8 +197,10 @@ impl Models {
     /// The refiner of a name.
     ///
     /// # Errors
-    /// [`AppError::Invalid`] on `refiner`, listing the names there are.
+    /// [`AppError::Invalid`] on `refiner`, listing the names there are; [`AppError::Refused`] for one
+    /// that is not for whoever asks.
     pub fn find_refiner(&self, name: &str) -> Result<&Model, AppError> {
+        self.check_open(name)?;
         let found = self
             .refiners
             .iter()
@@ -231,8 +237,15 @@ impl Models {
     /// The model of a name; the default for `None`.
     ///
     /// # Errors
-    /// [`AppError::Invalid`] on `model`, listing the names there are.
+    /// [`AppError::Invalid`] on `model`, listing the names there are; [`AppError::Refused`] for one
+    /// that is not for whoever asks, and where there is none that is.
     pub fn find(&self, name: Option<&str>) -> Result<&Model, AppError> {
+        self.check_open(name.unwrap_or_default())?;
+        if self.models.is_empty() {
+            return Err(AppError::refused(
+                "No model of this server is open to you. Ask an administrator for one.",
+            ));
+        }
         let found = match name {
             None => self.models.first(),
             Some(name) => self.everyone().find(|model| model.summary.name == name),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use atelier_app::account::Role;
 use atelier_app::admin::{FetchRow, FetchState, ModelCheck, ModelRow, ModelsReport, NewFetch};
 use atelier_app::backend::Answer;
 use atelier_app::error::AppError;
@@ -20,8 +21,9 @@ use super::manifest::Checked;
 use super::store;
 use super::tally::Tally;
 use super::verify::verify;
+use crate::audit::{Actor, store as audit};
 use crate::config::{ServeConfig, proxies};
-use crate::db::Db;
+use crate::db::{Db, now_ms};
 use crate::error::ServerError;
 use crate::startup::StartupError;
 
@@ -110,6 +112,7 @@ impl ModelService {
             .await
             .map_err(|error| StartupError::Setting(error.to_string()))?
             .map_err(|error| StartupError::Setting(error.to_string()))?;
+        catalog.set_access(store::access(&db).await.map_err(ServerError::from)?);
         let hub = Hub::new(config.hub.settings(), proxies());
         Ok(Arc::new(Self {
             catalog: Arc::new(catalog),
@@ -218,6 +221,7 @@ impl ModelService {
             can_be_removed: entry.origin == Origin::Folder,
             problem: entry.model.as_ref().err().cloned(),
             check,
+            least_role: self.catalog.access().least(&entry.name),
         }
     }
 
@@ -474,6 +478,54 @@ impl ModelService {
     /// # Errors
     /// [`AppError::Invalid`] where there is no such model or the command line says otherwise.
     pub async fn set_default(&self, name: &str) -> Answer<()> {
+        self.choose_default(Some(name))?;
+        Ok(store::set_default_model(&self.db, name)
+            .await
+            .map_err(ServerError::from)?)
+    }
+
+    /// The names that can be the default, the one that is where nobody chose, and the one that is.
+    ///
+    /// # Errors
+    /// Never, as long as there is a model.
+    pub async fn default_choice(&self) -> Answer<(Vec<String>, String, String)> {
+        let now = self.catalog.fresh().await.find(None)?.summary.name.clone();
+        let names = self.catalog.names();
+        let first = names.first().cloned().unwrap_or_default();
+        Ok((names, first, now))
+    }
+
+    /// Sets the least role that may see and use a model. What was asked for before is still made.
+    ///
+    /// # Errors
+    /// [`AppError::NotFound`] where there is no such model.
+    pub async fn set_access(
+        &self,
+        actor: &Actor,
+        name: &str,
+        least: Role,
+    ) -> Result<(), ServerError> {
+        self.entry(name)?;
+        let mut access = (*self.catalog.access()).clone();
+        if access.least(name) == least {
+            return Ok(());
+        }
+        access.set(name, least);
+        let now = now_ms();
+        let mut write = self.db.write().await?;
+        store::set_access(&mut write, name, least).await?;
+        let detail = super::access::words(least);
+        audit::insert(&mut write, actor, "model.access", name, detail, now).await?;
+        write.commit().await?;
+        self.catalog.set_access(access);
+        Ok(())
+    }
+
+    /// The default from now on, not written down; `None` for the first model.
+    ///
+    /// # Errors
+    /// As [`ModelService::set_default`].
+    pub fn choose_default(&self, name: Option<&str>) -> Answer<()> {
         if let Some(fixed) = &self.config.default_model {
             return Err(AppError::invalid(
                 "name",
@@ -482,18 +534,17 @@ impl ModelService {
                 ),
             ));
         }
-        self.catalog
-            .set_default(name)
-            .map_err(|error| match error {
-                ModelsError::UnknownDefault { names, .. } => AppError::invalid(
-                    "name",
-                    format!("There is no such model to choose. There are: {names}."),
-                ),
-                other => AppError::invalid("name", other.to_string()),
-            })?;
-        Ok(store::set_default_model(&self.db, name)
-            .await
-            .map_err(ServerError::from)?)
+        let done = match name {
+            Some(name) => self.catalog.set_default(name),
+            None => self.catalog.reset_default(),
+        };
+        done.map_err(|error| match error {
+            ModelsError::UnknownDefault { names, .. } => AppError::invalid(
+                "name",
+                format!("There is no such model to choose. There are: {names}."),
+            ),
+            other => AppError::invalid("name", other.to_string()),
+        })
     }
 
     /// Looks through all folders again.

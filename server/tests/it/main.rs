@@ -8,6 +8,7 @@ mod accounts_leaving; // export, hand over, erase; looks
 mod accounts_oidc; // through a provider
 mod accounts_two_step; // the code after the password
 mod audit; // what administrators did
+mod backups; // copies of everything, and putting one back
 mod bench; // a queue by itself
 mod command_line;
 mod crash; // kill -9, SIGSTOP, SIGTERM
@@ -28,11 +29,14 @@ mod images;
 mod invitations; // how people come in
 mod jobs; // the queue's rules, one step at a time
 mod models;
+mod models_access; // who may use which
 mod models_command; // `atelier models`
 mod models_fetch; // from that hub
 mod models_page; // what administrators do with them
 mod native_api; // the JSON API
 mod personas;
+mod queue_control; // what administrators do to the queue as a whole
+mod settings; // what administrators change at run time
 mod studio_shelf; // presets, styles, used prompts, LoRAs' pictures, what would be faster
 mod test_app; // people with tokens
 mod tokens;

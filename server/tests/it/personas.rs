@@ -73,6 +73,11 @@ impl TestApp {
         Browser::new(self.router.clone())
     }
 
+    /// Somebody who is not signed in, at another application.
+    pub fn anonymous_at(&self, router: axum::Router) -> Browser {
+        Browser::new(router)
+    }
+
     /// The first administrator, made with the setup code when first asked for.
     pub async fn admin(&self) -> &Persona {
         self.admin

@@ -50,8 +50,8 @@ impl TestApp {
         Self::build(|config| {
             config.program = Some(PathBuf::from("false"));
             config.log = "off".into();
-            config.queue_limit_per_user = per_user;
-            config.queue_limit = total;
+            config.queue_limit_per_user = Some(per_user);
+            config.queue_limit = Some(total);
         })
         .await
     }
@@ -85,6 +85,14 @@ impl TestApp {
             token: self.app.token(&persona).await.secret,
             viewer: persona.viewer,
         }
+    }
+
+    /// A browser in which somebody signs in.
+    pub async fn browser_of(&self, name: &str) -> personas::Browser {
+        let browser = self.app.anonymous();
+        let answer = browser.sign_in(name, personas::PASSWORD).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        browser
     }
 
     /// Asks, and reads the whole answer.

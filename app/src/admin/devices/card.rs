@@ -193,7 +193,9 @@ fn three_digits(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {
         return number_text(value);
     }
-    let places = 2 - value.abs().log10().floor() as i32;
+    // Counted on the rounded number: 9.999 is 10.0, which has two digits before the point.
+    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+    let places = 2 - rounded.abs().log10().floor() as i32;
     format!(
         "{value:.*}",
         usize::try_from(places.clamp(0, 9)).unwrap_or(0)
@@ -210,7 +212,8 @@ mod tests {
             (31.234, "31.2"),
             (0.18712, "0.187"),
             (1240.4, "1240"),
-            (9.999, "10.00"),
+            (9.999, "10.0"),
+            (999.6, "1000"),
             (0.0, "0"),
         ] {
             assert_eq!(three_digits(value), text);

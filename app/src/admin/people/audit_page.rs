@@ -20,7 +20,7 @@ pub fn AuditLogPage() -> impl IntoView {
 }
 
 /// First words of acts, and what they are about.
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 10] = [
     ("", "everything"),
     ("user", "users"),
     ("invitation", "invitations"),
@@ -30,6 +30,7 @@ const KINDS: [(&str, &str); 9] = [
     ("devices", "devices"),
     ("queue", "the queue"),
     ("setting", "settings"),
+    ("backup", "backups"),
 ];
 
 #[component]

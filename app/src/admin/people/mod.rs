@@ -12,7 +12,7 @@ mod users;
 pub use audit_page::AuditLogPage;
 pub use calls::*;
 pub use look_page::LookAtImagesPage;
-pub use people_page::{AdminNav, PeoplePage};
+pub use people_page::{AdminNav, AdminsOnly, PeoplePage};
 pub use person_page::PersonPage;
 
 use super::UserRow;

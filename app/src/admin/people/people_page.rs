@@ -12,7 +12,7 @@ use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::hooks::use_location;
 
-/// The three parts of the administrator's corner.
+/// The parts of the administrator's corner.
 #[component]
 pub fn AdminNav() -> impl IntoView {
     let path = use_location().pathname;
@@ -27,8 +27,12 @@ pub fn AdminNav() -> impl IntoView {
     };
     view! {
         <nav class="tabs" aria-label="Administration">
-            {tab("/admin", "Machine and queue")}
+            {tab("/admin", "Overview")}
+            {tab("/admin/models", "Models")}
+            {tab("/admin/queue", "Queue")}
             {tab("/admin/people", "People")}
+            {tab("/admin/settings", "Settings")}
+            {tab("/admin/backups", "Backups")}
             {tab("/admin/audit", "Audit log")}
         </nav>
     }

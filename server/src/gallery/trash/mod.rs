@@ -64,12 +64,7 @@ impl GalleryService {
                 format!("Give a whole number of days, 1 to {MAX_TRASH_DAYS}."),
             ));
         }
-        store::set_days(&self.db, days).await?;
-        let detail = format!("{days} days");
-        let audit = crate::audit::Audit::new(self.db.clone());
-        Ok(audit
-            .note(viewer, "setting.change", "trash_days", &detail)
-            .await?)
+        Ok(store::set_days(&self.db, viewer, days).await?)
     }
 
     /// Deletes images of the viewer's trash, files and all; all of them where `ids` is absent.

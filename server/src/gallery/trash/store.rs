@@ -7,6 +7,7 @@ use atelier_app::gallery::ImageId;
 
 use super::super::search::store::CardRow;
 use super::super::store::{hashes, json_list};
+use crate::audit::{Actor, store as audit};
 use crate::db::{Db, now_ms};
 use crate::error::ServerError;
 use crate::gallery::ImageHash;
@@ -152,8 +153,9 @@ pub(super) async fn days(db: &Db) -> Result<Option<u32>, ServerError> {
     Ok(days.and_then(|days| days.parse().ok()))
 }
 
-/// Writes the time down.
-pub(super) async fn set_days(db: &Db, days: u32) -> Result<(), ServerError> {
+/// Writes the time down, and who set it.
+pub(super) async fn set_days(db: &Db, viewer: &Viewer, days: u32) -> Result<(), ServerError> {
+    let now = now_ms();
     let mut write = db.write().await?;
     sqlx::query(
         "insert into setting (name, value, changed_at) values (?1, ?2, ?3) \
@@ -161,8 +163,18 @@ pub(super) async fn set_days(db: &Db, days: u32) -> Result<(), ServerError> {
     )
     .bind(TRASH_DAYS)
     .bind(days.to_string())
-    .bind(now_ms())
+    .bind(now)
     .execute(&mut *write)
+    .await?;
+    let (actor, words) = (Actor::from(viewer), days.to_string());
+    audit::insert(
+        &mut write,
+        &actor,
+        "setting.change",
+        TRASH_DAYS,
+        &words,
+        now,
+    )
     .await?;
     write.commit().await?;
     Ok(())
