@@ -274,7 +274,7 @@ fn serve_config(dir: &Path) -> config::ServeConfig {
         .expect("it is right")
         .command
     {
-        Command::Serve(config) => config,
+        Command::Serve(config) => *config,
         _ => unreachable!("it is serve"),
     }
 }

@@ -39,7 +39,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the web server and its worker.
-    Serve(ServeConfig),
+    Serve(Box<ServeConfig>),
     /// Run jobs on a device (started by `serve`).
     Worker(WorkerArgs),
     /// Find out what this machine can compute on.

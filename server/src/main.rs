@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Serve(config) => in_runtime(serve(config)),
+        Command::Serve(config) => in_runtime(serve(*config)),
         Command::User(args) => in_runtime(user(args)),
         Command::Backup(args) => in_runtime(backup::command::run_backup(args)),
         Command::Restore(args) => in_runtime(backup::command::run_restore(args)),

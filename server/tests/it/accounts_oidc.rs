@@ -402,7 +402,7 @@ async fn settings_that_do_not_fit_are_named() {
             panic!("{words:?}");
         };
         config.data_dir.path = data.path().to_owned();
-        config
+        *config
     };
     for (words, named) in [
         (&["--oidc-issuer", "https://x.example"][..], "--public-url"),

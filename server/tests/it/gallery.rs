@@ -46,7 +46,7 @@ fn config(dir: &Path) -> ServeConfig {
     let Command::Serve(config) = cli.command else {
         panic!("it is serve")
     };
-    config
+    *config
 }
 
 impl Home {

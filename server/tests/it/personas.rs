@@ -204,7 +204,7 @@ pub fn default_config(data_dir: &Path) -> ServeConfig {
         path: tiny_model(),
     }];
     config.site_root = Some(data_dir.join("site"));
-    config
+    *config
 }
 
 /// Somebody signed in.
