@@ -9,6 +9,7 @@ use atelier_app::admin::{
     SettingName, SettingRow,
 };
 use atelier_app::backend::{Answer, Operations};
+use atelier_app::error::AppError;
 use atelier_app::studio::JobId;
 
 /// Stops jobs of anybody, to the end.
@@ -68,7 +69,12 @@ impl Operations for AdminService {
         to_the_end(async move {
             // Refused first where the model is not there, heeded at once where it is.
             if name == SettingName::DefaultModel {
-                rooms.models.choose_default(value.as_deref())?;
+                let chosen = rooms.models.choose_default(value.as_deref());
+                chosen.map_err(|error| match error {
+                    // On the page it is this setting's field.
+                    AppError::Invalid { message, .. } => AppError::invalid(name.as_str(), message),
+                    other => other,
+                })?;
             }
             rooms
                 .settings
