@@ -76,14 +76,13 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
 #[cfg(feature = "hydrate")]
 pub fn hydrate() {
     wasm_bindgen_futures::spawn_local(async {
-        use wasm_bindgen::JsCast;
-        let Some(body) = document().body() else {
-            return;
-        };
-        let page = leptos::mount::hydrate_from_async(body.unchecked_into(), App).await;
-        // It lasts as long as the document.
-        page.forget();
-        hydrated::answers_now();
+        let path = window().location().pathname().unwrap_or_default();
+        if rooms::fetch(&path).await {
+            leptos::mount::hydrate_body(App);
+            hydrated::answers_now();
+        } else {
+            leptos::logging::warn!("a part of the interface could not be fetched");
+        }
     });
 }
 

@@ -95,6 +95,27 @@ room!(People, open_people, __preload_open_people:
     LookAtImagesRoute => LookAtImagesPage,
 );
 
+/// Fetches the room of the page that the browser shows: it must be there before the page is taken over. Says
+/// whether it came. A new room has its line here; a page without one stays as the server made it, and
+/// the tests that open every page say so.
+#[cfg(feature = "hydrate")]
+pub async fn fetch(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let came = match parts.as_slice() {
+        [""] => __preload_open_studio().await,
+        ["sign-in" | "sign-up" | "setup" | "join" | "reset", ..] => __preload_open_doors().await,
+        ["gallery"] => __preload_open_gallery().await,
+        ["gallery", ..] => __preload_open_image().await,
+        ["collections" | "compare" | "trash", ..] => __preload_open_cabinet().await,
+        ["s", ..] => __preload_open_shared().await,
+        ["account", ..] => __preload_open_account().await,
+        ["admin"] => __preload_open_admin().await,
+        ["admin", ..] => __preload_open_people().await,
+        _ => Ok(()),
+    };
+    came.is_ok()
+}
+
 /// What to do about a room that did not arrive: the server has a new interface, or is gone. A page
 /// that the server rendered stays as it is; on the way to another, the browser loads that whole.
 async fn out_of_reach(error: LazyViewError) -> AnyView {

@@ -3,7 +3,7 @@
 import type { Page } from '@playwright/test';
 import { expect, hydrated, makeImages, open, setUp, signOut, test } from '../fixtures';
 
-const palette = (page: Page) => page.getByRole('dialog', { name: 'Search and commands' });
+const palette = (page: Page) => page.getByRole('dialog', { name: 'Command palette' });
 const shortcuts = (page: Page) => page.getByRole('dialog', { name: 'Keyboard shortcuts' });
 
 /** WebAssembly and scripts of a page, as they come over the wire. */
@@ -129,7 +129,7 @@ test('a finger reaches the palette and the shortcuts through the menu', async ({
   await setUp(page, server);
   const menu = page.locator('#user-menu > summary');
   await menu.click();
-  await page.getByRole('button', { name: 'Search and commands' }).locator('visible=true').last().click();
+  await page.getByRole('button', { name: 'Command palette' }).locator('visible=true').last().click();
   await expect(palette(page)).toBeVisible();
   await palette(page).getByRole('option', { name: /^Gallery/ }).click();
   await expect(page).toHaveURL(/\/gallery$/);

@@ -22,7 +22,7 @@ const MANIFEST: &str = "__wasm_split_manifest.json";
 
 /// What several rooms share comes in dozens of parts, most of them tiny, and each would cost a request:
 /// those below so many bytes come one after another in one file.
-const TINY: usize = 8 * 1024;
+const TINY: usize = 4 * 1024;
 
 /// That file, without its ending.
 const PACK: &str = "chunks";

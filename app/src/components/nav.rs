@@ -60,7 +60,7 @@ pub fn Nav(
                         <span class="quiet">{viewer.role.as_str()}</span>
                     </p>
                     <a class="menu-item" href="/account">"Account and API tokens"</a>
-                    <button class="menu-item menu-live" type="button" aria-keyshortcuts="Control+K Meta+K" on:click=move |_| open(Overlay::Palette)>"Search and commands"</button>
+                    <button class="menu-item menu-live" type="button" aria-keyshortcuts="Control+K Meta+K" on:click=move |_| open(Overlay::Palette)>"Command palette"</button>
                     <button class="menu-item menu-live" type="button" aria-keyshortcuts="?" on:click=move |_| open(Overlay::Help)>"Keyboard shortcuts"</button>
                     <div class="menu-themes" role="group" aria-label="Theme">
                         <button class="chip" type="button" on:click=move |_| set_theme(Theme::Light)>"Light"</button>
@@ -87,7 +87,7 @@ pub fn Nav(
             {places}
             <div class="bar-end">
                 {is_signed_in.then(|| view! {
-                    <button class="icon-button bar-search" type="button" aria-label="Search and commands" title="Search and commands (Ctrl K)" aria-keyshortcuts="Control+K Meta+K" on:click=move |_| open(Overlay::Palette)>
+                    <button class="icon-button bar-search" type="button" aria-label="Command palette" title="Command palette (Ctrl K)" aria-keyshortcuts="Control+K Meta+K" on:click=move |_| open(Overlay::Palette)>
                         <svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round">
                             <circle cx="11" cy="11" r="6.5"></circle>
                             <path d="m16 16 4.5 4.5"></path>

@@ -236,7 +236,7 @@ pub fn Palette() -> impl IntoView {
             .collect_view()
     };
     view! {
-        <OpenDialog label="Search and commands" class="over-palette">
+        <OpenDialog label="Command palette" class="over-palette">
             <input
                 class="input palette-field"
                 type="text"
