@@ -110,6 +110,11 @@ pub async fn fetch(path: &str) -> bool {
         ["s", ..] => __preload_open_shared().await,
         ["account", ..] => __preload_open_account().await,
         ["admin"] => __preload_open_admin().await,
+        [
+            "admin",
+            "models" | "queue" | "settings" | "backups" | "usage",
+            ..,
+        ] => __preload_open_office().await,
         ["admin", ..] => __preload_open_people().await,
         _ => Ok(()),
     };
