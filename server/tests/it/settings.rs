@@ -55,8 +55,8 @@ async fn what_is_set_holds_at_once_and_can_be_set_back() {
         StatusCode::OK
     );
     let full = batch(browser, 2).await;
-    assert_eq!(full.status, StatusCode::TOO_MANY_REQUESTS);
-    assert!(full.text().contains("1 images waiting"), "{}", full.text());
+    assert_eq!(full.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(full.text().contains("at most 1"), "{}", full.text());
     // The name of the house, on pages for nobody in particular too.
     assert_eq!(
         set(browser, "site_name", "  House <b>of</b> Images ")
