@@ -159,7 +159,7 @@ pub fn MaskPainter(
 
 #[cfg(feature = "hydrate")]
 mod dom {
-    pub(super) use super::canvas::{Desk, Parts, desk, is_button};
+    pub(super) use super::canvas::{Parts, desk, is_button};
 }
 
 #[cfg(not(feature = "hydrate"))]

@@ -27,8 +27,9 @@ fn shapes(model: &ModelSummary) -> Vec<(&'static str, u32, u32)> {
         snapped.min(most)
     };
     let mut shapes: Vec<(&'static str, u32, u32)> = Vec::new();
+    // They differ by a few percent: a model made for the square gets each of them as it is.
+    let trained = f64::from(TRAINED[0].1) * f64::from(TRAINED[0].2);
     for (name, across, down) in TRAINED {
-        let trained = f64::from(across) * f64::from(down);
         // A long side that the model does not take makes the short one shorter, too.
         let scale = (area / trained)
             .sqrt()

@@ -9,3 +9,4 @@ mod html;
 mod machine;
 mod pictures;
 mod rendered;
+mod running;

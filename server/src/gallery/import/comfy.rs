@@ -10,6 +10,8 @@ use std::cell::Cell;
 
 /// How many links are followed in all: graphs of strangers may have rings, and rings of rings.
 const MOST_STEPS: u32 = 1000;
+/// Links that are followed one behind the other: whole graphs are less deep, and the stack has an end.
+const DEEPEST: u32 = 100;
 
 pub(super) fn read(text: &str) -> Option<Told> {
     // Python writes numbers that JSON has no word for.
@@ -19,6 +21,7 @@ pub(super) fn read(text: &str) -> Option<Told> {
     let graph = Graph {
         nodes: serde_json::from_str(&text).ok()?,
         left: Cell::new(MOST_STEPS),
+        depth: Cell::new(0),
     };
     let sampler = graph.sampler()?;
     let inputs = sampler.get("inputs")?;
@@ -63,6 +66,7 @@ pub(super) fn read(text: &str) -> Option<Told> {
 struct Graph {
     nodes: Map<String, Value>,
     left: Cell<u32>,
+    depth: Cell<u32>,
 }
 
 impl Graph {
@@ -98,9 +102,17 @@ impl Graph {
         samplers.first().map(|(_, node)| *node)
     }
 
-    fn step(&self) -> Option<()> {
+    /// Follows one link: so many in all, and so many one behind the other, for the stack has an end.
+    fn follow<T>(&self, walk: impl FnOnce() -> Option<T>) -> Option<T> {
         self.left.set(self.left.get().checked_sub(1)?);
-        Some(())
+        let depth = self.depth.get();
+        if depth >= DEEPEST {
+            return None;
+        }
+        self.depth.set(depth + 1);
+        let found = walk();
+        self.depth.set(depth);
+        found
     }
 
     /// The node that a link `["4", 0]` comes from.
@@ -118,79 +130,82 @@ impl Graph {
         if !given.is_array() {
             return Some(given.clone()).filter(|value| !value.is_null());
         }
-        self.step()?;
-        let inputs = self.node(given)?.get("inputs")?.as_object()?;
-        let names = [
-            name,
-            "value",
-            "int",
-            "float",
-            "string",
-            "text",
-            "seed",
-            "noise_seed",
-        ];
-        names
-            .into_iter()
-            .find_map(|name| self.value(inputs.get(name)?, name))
+        self.follow(|| {
+            let inputs = self.node(given)?.get("inputs")?.as_object()?;
+            let names = [
+                name,
+                "value",
+                "int",
+                "float",
+                "string",
+                "text",
+                "seed",
+                "noise_seed",
+            ];
+            names
+                .into_iter()
+                .find_map(|name| self.value(inputs.get(name)?, name))
+        })
     }
 
     /// The words behind a conditioning, at each step no more of them than are kept in the end:
     /// combinations of combinations double what they pass on.
     fn words(&self, link: &Value) -> Option<String> {
-        self.step()?;
-        let node = self.node(link)?;
-        let inputs = node.get("inputs")?.as_object()?;
-        let text = |name: &str| {
-            let value = self.value(inputs.get(name)?, name)?;
-            value.as_str().map(|text| cut(text, LONGEST_PROMPT))
-        };
-        let own: Vec<String> = ["text", "text_g", "text_l", "prompt", "positive_prompt"]
+        self.follow(|| {
+            let node = self.node(link)?;
+            let inputs = node.get("inputs")?.as_object()?;
+            let text = |name: &str| {
+                let value = self.value(inputs.get(name)?, name)?;
+                value.as_str().map(|text| cut(text, LONGEST_PROMPT))
+            };
+            let own: Vec<String> = ["text", "text_g", "text_l", "prompt", "positive_prompt"]
+                .into_iter()
+                .filter_map(text)
+                .filter(|text| !text.is_empty())
+                .collect();
+            if let Some(first) = own.first() {
+                // SDXL has two encoders; most people tell both the same.
+                let mut said = vec![first.clone()];
+                said.extend(own[1..].iter().filter(|text| *text != first).cloned());
+                return Some(cut(&said.join(" "), LONGEST_PROMPT));
+            }
+            // Nodes that pass words on: a control net, a combination, a guider.
+            let further: Vec<String> = [
+                "conditioning",
+                "conditioning_1",
+                "conditioning_2",
+                "conditioning_to",
+                "conditioning_from",
+                "positive",
+            ]
             .into_iter()
-            .filter_map(text)
-            .filter(|text| !text.is_empty())
+            .filter_map(|name| self.words(inputs.get(name)?))
+            .filter(|words| !words.is_empty())
             .collect();
-        if let Some(first) = own.first() {
-            // SDXL has two encoders; most people tell both the same.
-            let mut said = vec![first.clone()];
-            said.extend(own[1..].iter().filter(|text| *text != first).cloned());
-            return Some(cut(&said.join(" "), LONGEST_PROMPT));
-        }
-        // Nodes that pass words on: a control net, a combination, a guider.
-        let further: Vec<String> = [
-            "conditioning",
-            "conditioning_1",
-            "conditioning_2",
-            "conditioning_to",
-            "conditioning_from",
-            "positive",
-        ]
-        .into_iter()
-        .filter_map(|name| self.words(inputs.get(name)?))
-        .filter(|words| !words.is_empty())
-        .collect();
-        let has_text = inputs.contains_key("text") || inputs.contains_key("text_g");
-        (has_text || !further.is_empty()).then(|| cut(&further.join(" "), LONGEST_PROMPT))
+            let has_text = inputs.contains_key("text") || inputs.contains_key("text_g");
+            (has_text || !further.is_empty()).then(|| cut(&further.join(" "), LONGEST_PROMPT))
+        })
     }
 
     /// The name of the checkpoint behind a model, LoRAs on the way gathered.
     fn model(&self, link: &Value, loras: &mut Vec<LoraWeight>) -> Option<String> {
-        self.step()?;
-        let inputs = self.node(link)?.get("inputs")?.as_object()?;
-        let text = |name: &str| {
-            let value = self.value(inputs.get(name)?, name)?;
-            value
-                .as_str()
-                .map(|name| cut(&model_name(name), LONGEST_NAME))
-        };
-        if let Some(name) = text("lora_name") {
-            let weight = inputs.get("strength_model").and_then(real).unwrap_or(1.0);
-            loras.push(LoraWeight { name, weight });
-        }
-        ["ckpt_name", "unet_name", "model_name"]
-            .into_iter()
-            .find_map(text)
-            .or_else(|| self.model(inputs.get("model")?, loras))
+        self.follow(|| {
+            let inputs = self.node(link)?.get("inputs")?.as_object()?;
+            let text = |name: &str| {
+                let value = self.value(inputs.get(name)?, name)?;
+                value
+                    .as_str()
+                    .map(|name| cut(&model_name(name), LONGEST_NAME))
+            };
+            if let Some(name) = text("lora_name") {
+                let weight = inputs.get("strength_model").and_then(real).unwrap_or(1.0);
+                loras.push(LoraWeight { name, weight });
+            }
+            ["ckpt_name", "unet_name", "model_name"]
+                .into_iter()
+                .find_map(text)
+                .or_else(|| self.model(inputs.get("model")?, loras))
+        })
     }
 }
 
