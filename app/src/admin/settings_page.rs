@@ -298,11 +298,11 @@ fn control(row: &SettingRow, id: &'static str, note: &str, fixed: bool) -> AnyVi
     let (value, note) = (row.value.clone(), note.to_owned());
     match &row.kind {
         SettingKind::Text { longest } => view! {
-            <input class="input" id=id name="value" type="text" value=value maxlength=longest.to_string() required disabled=fixed aria-describedby=note autocomplete="off"/>
+            <input class="input" id=id name="value" type="text" value=value.clone() prop:value=value maxlength=longest.to_string() required disabled=fixed aria-describedby=note autocomplete="off"/>
         }
         .into_any(),
         SettingKind::Number { least, most } => view! {
-            <input class="input setting-number" id=id name="value" type="number" inputmode="numeric" value=value min=least.to_string() max=most.to_string() step="1" required disabled=fixed aria-describedby=note/>
+            <input class="input setting-number" id=id name="value" type="number" inputmode="numeric" value=value.clone() prop:value=value min=least.to_string() max=most.to_string() step="1" required disabled=fixed aria-describedby=note/>
         }
         .into_any(),
         SettingKind::Choice(choices) => {

@@ -28,7 +28,8 @@ pub(super) fn ByUser(usage: UsageReport, span: UsageSpan) -> impl IntoView {
         .into_iter()
         .map(|row| {
             let person = format!("/admin/people/{}", row.id.0);
-            let label = format!("Quota and weight of {}", row.name);
+            // What is written is part of the link's name.
+            let label = format!("{}: quota and weight of {}", number_text(row.weight), row.name);
             view! {
                 <tr>
                     <th scope="row"><a href=address(span, Some(row.id))>{row.name}</a></th>

@@ -269,7 +269,7 @@ mod tests {
             "{length}"
         );
         assert!(told.prompt.starts_with("word word"));
-        assert!(told.loras.len() > 100);
+        assert_eq!(told.loras.len(), DEEPEST as usize);
         assert!(
             told.loras
                 .iter()
