@@ -52,7 +52,8 @@ fn catalogue() -> Value {
     sources(&root().join("app/src"), &mut files);
     // What the server refuses comes in words too.
     for room in [
-        "accounts", "gallery", "jobs", "uploads", "admin.rs", "error.rs",
+        "accounts", "admin", "backup", "gallery", "jobs", "models", "oidc", "settings", "studio",
+        "uploads", "usage", "error.rs",
     ] {
         let path = root().join("server/src").join(room);
         if path.is_dir() {

@@ -65,6 +65,11 @@ fn fixed(viewer: Option<&Viewer>) -> Vec<Line> {
     if viewer.is_some_and(Viewer::is_admin) {
         lines.extend([
             page("Admin", "/admin"),
+            page("Models", "/admin/models"),
+            page("Queue", "/admin/queue"),
+            page("Usage", "/admin/usage"),
+            page("Settings of the server", "/admin/settings"),
+            page("Backups", "/admin/backups"),
             page("People", "/admin/people"),
             page("Audit log", "/admin/audit"),
         ]);
@@ -274,7 +279,13 @@ fn page_actions() -> Vec<Line> {
         let words = element
             .get_attribute("aria-label")
             .unwrap_or_else(|| element.inner_text());
-        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Signs beside the words are for the eye.
+        let said = |part: &&str| part.contains(char::is_alphanumeric);
+        let words = words
+            .split_whitespace()
+            .skip_while(|part| !said(part))
+            .collect::<Vec<_>>()
+            .join(" ");
         let known = lines.iter().any(|line| line.words == words);
         if !words.is_empty() && words.chars().count() <= 60 && !known && lines.len() < MOST {
             lines.push(line("On this page", &words, Does::Press(place)));
