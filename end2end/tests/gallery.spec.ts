@@ -2,7 +2,7 @@
 // sharing. On a desktop and on a phone.
 import { readFileSync } from 'node:fs';
 import type { Page } from '@playwright/test';
-import { describe, expect, hydrated, open, setUp, signIn, test } from '../fixtures';
+import { describe, expect, hydrated, makeImages, open, setUp, signIn, test } from '../fixtures';
 
 /** Makes images through the API, with the session of the page. */
 async function make(page: Page, prompts: string[]): Promise<string[]> {
@@ -159,7 +159,7 @@ test('what is deleted for good is asked about first', async ({ page, server }) =
 
 test('variations and a larger version begin from the image', async ({ page, server }) => {
   await setUp(page, server);
-  const [id] = await make(page, ['a red circle']);
+  const [id] = await makeImages(page, ['a red circle']);
   for (const [button, size] of [
     ['Variations', '128'],
     ['Upscale', '256'],
