@@ -102,7 +102,7 @@ test('usage, speed and space are plotted and can be read', async ({ page, server
 
   // What was used stays when the image goes.
   await open(page, '/gallery');
-  await page.locator('a.tile').first().click();
+  await page.locator('.tile a').first().click();
   await page.getByRole('button', { name: 'Delete', exact: true }).click();
   await expect(page.getByText('The image is in the trash.')).toBeVisible();
   await open(page, '/admin/usage?days=7');
