@@ -10,7 +10,7 @@ async function ask(page: Page, prompt: string): Promise<void> {
 }
 
 test('a quota is set, met, shown and lifted', async ({ page, server, anotherPage, troubles }) => {
-  troubles.allow(/console error: Failed to load resource: .* (429|500)/);
+  troubles.allow(/console error: Failed to load resource: .* (422|429|500)/);
   await setUp(page, server, 'ada');
   server.addUser('bob');
   const bobs = await anotherPage();

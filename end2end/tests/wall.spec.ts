@@ -103,6 +103,7 @@ test('the keyboard goes where nothing is on the page yet, and chooses from end t
   await page.keyboard.press('ArrowRight');
   await expect(at(page, 1).getByRole('link')).toBeFocused();
   await page.keyboard.press('ArrowLeft');
+  await expect(at(page, 0).getByRole('link')).toBeFocused();
   await page.keyboard.press('x');
   await expect(page.getByText('1 selected')).toBeVisible();
   // Down, row by row, past what was there.

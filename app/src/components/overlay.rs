@@ -147,7 +147,10 @@ mod heading {
         if let Some(heading) = heading.filter(|_| at_rest) {
             // Fails only for attribute names that are none, and elements that are gone.
             let _ = heading.set_attribute("tabindex", "-1");
-            let _ = heading.focus();
+            // Whoever comes back to a place far down stays there.
+            let options = web_sys::FocusOptions::new();
+            options.set_prevent_scroll(true);
+            let _ = heading.focus_with_options(&options);
         }
     }
 }

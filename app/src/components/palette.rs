@@ -26,8 +26,8 @@ const MOST_IMAGES: u32 = 6;
 enum Does {
     /// Goes to a page.
     Go(String),
-    /// Presses a button of the page: the one with this place among them.
-    Press(u32),
+    /// Presses a button of the page: the one that says this.
+    Press(String),
     /// Changes the colours.
     Theme(Theme),
     /// Opens the list of shortcuts.
@@ -195,7 +195,7 @@ pub fn Palette() -> impl IntoView {
             Does::Go(path) => navigate.with_value(|navigate| navigate(&path, Default::default())),
             Does::Theme(theme) => set_theme(theme),
             Does::Help => overlays.0.set(Some(Overlay::Help)),
-            Does::Press(place) => press(place),
+            Does::Press(words) => press(words),
             Does::SignOut => sign_out(),
         }
     };
@@ -275,20 +275,11 @@ pub fn Palette() -> impl IntoView {
 #[cfg(feature = "hydrate")]
 fn page_actions() -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
-    for (place, element) in pressable() {
-        let words = element
-            .get_attribute("aria-label")
-            .unwrap_or_else(|| element.inner_text());
-        // Signs beside the words are for the eye.
-        let said = |part: &&str| part.contains(char::is_alphanumeric);
-        let words = words
-            .split_whitespace()
-            .skip_while(|part| !said(part))
-            .collect::<Vec<_>>()
-            .join(" ");
+    for (words, _) in pressable() {
         let known = lines.iter().any(|line| line.words == words);
-        if !words.is_empty() && words.chars().count() <= 60 && !known && lines.len() < MOST {
-            lines.push(line("On this page", &words, Does::Press(place)));
+        if !known && lines.len() < MOST {
+            let does = Does::Press(words.clone());
+            lines.push(line("On this page", &words, does));
         }
     }
     lines
@@ -296,12 +287,13 @@ fn page_actions() -> Vec<Line> {
 
 #[cfg(not(feature = "hydrate"))]
 fn page_actions() -> Vec<Line> {
-    let _ = Does::Press(0);
+    let _ = Does::Press(String::new());
     Vec::new()
 }
 
+/// The buttons of the page that can be seen, with what they say.
 #[cfg(feature = "hydrate")]
-fn pressable() -> impl Iterator<Item = (u32, web_sys::HtmlElement)> {
+fn pressable() -> impl Iterator<Item = (String, web_sys::HtmlElement)> {
     use wasm_bindgen::JsCast;
     let found = document()
         .query_selector_all("main button:not(:disabled), main a.button, main summary")
@@ -309,24 +301,34 @@ fn pressable() -> impl Iterator<Item = (u32, web_sys::HtmlElement)> {
     let count = found.as_ref().map_or(0, web_sys::NodeList::length);
     (0..count).filter_map(move |place| {
         let element: web_sys::HtmlElement = found.as_ref()?.get(place)?.dyn_into().ok()?;
+        let words = element
+            .get_attribute("aria-label")
+            .unwrap_or_else(|| element.inner_text());
+        // Signs beside the words are for the eye.
+        let says = |part: &&str| part.contains(char::is_alphanumeric);
+        let words = words
+            .split_whitespace()
+            .skip_while(|part| !says(part))
+            .collect::<Vec<_>>()
+            .join(" ");
+        let fits = (1..=60).contains(&words.chars().count());
         let seen = element.get_bounding_client_rect().width() > 0.0;
-        seen.then_some((place, element))
+        (fits && seen).then_some((words, element))
     })
 }
 
 #[cfg(feature = "hydrate")]
-fn press(place: u32) {
-    let found = pressable().find(|(at, _)| *at == place);
+fn press(words: String) {
     // When the palette has gone and given the focus back.
-    after(Duration::from_millis(0), move || {
-        if let Some((_, element)) = found {
+    after(Duration::from_millis(50), move || {
+        if let Some((_, element)) = pressable().find(|(said, _)| *said == words) {
             element.click();
         }
     });
 }
 
 #[cfg(not(feature = "hydrate"))]
-fn press(_: u32) {}
+fn press(_: String) {}
 
 /// The form in the account menu does it; it loads the next page afresh.
 #[cfg(feature = "hydrate")]

@@ -53,7 +53,9 @@ fn worth_showing(jobs: Vec<JobView>, latest: Option<&ImageCard>) -> Vec<JobView>
         .filter(|job| match job.state {
             JobState::Queued | JobState::Running => true,
             JobState::Failed => job.created_at > latest,
-            JobState::Done | JobState::Cancelled => false,
+            // By its owner: they know. By an administrator: they should.
+            JobState::Cancelled => job.error.is_some() && job.created_at > latest,
+            JobState::Done => false,
         })
         .collect()
 }
