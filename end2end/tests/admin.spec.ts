@@ -111,6 +111,7 @@ test('the queue is paused, moved about, emptied, drained', async ({ page, server
   await page.getByRole('button', { name: 'Resume' }).click();
   await expect(page.getByText('The queue is drained')).toBeVisible({ timeout: 90_000 });
   troubles.allow(/console error: Failed to load resource: .* 503/);
+  troubles.allow(/server log: .*503 Service Unavailable/);
   const refused = await bobs.request.post('/api/generate-image', { data: { prompt: 'x' } });
   expect(refused.status()).toBe(503);
   expect(refused.headers()['retry-after']).toBeTruthy();

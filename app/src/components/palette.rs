@@ -319,8 +319,9 @@ fn pressable() -> impl Iterator<Item = (String, web_sys::HtmlElement)> {
 
 #[cfg(feature = "hydrate")]
 fn press(words: String) {
-    // When the palette has gone and given the focus back.
-    after(Duration::from_millis(50), move || {
+    // When the palette has gone. A timer would go with it: timers end with what set them.
+    leptos::task::spawn_local(async move {
+        leptos::task::tick().await;
         if let Some((_, element)) = pressable().find(|(said, _)| *said == words) {
             element.click();
         }
